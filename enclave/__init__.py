@@ -1,0 +1,1 @@
+"""enclave: the room. The keeper (gate, ledger, log, releases) and the two workers it starts."""

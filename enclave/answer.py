@@ -1,0 +1,75 @@
+"""answer: what goes into the room and what comes out. Frozen values shared by the front and the keeper."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """The value bound to `$n`, in Postgres' text form; `type_oid` 0 means that the client left it open."""
+
+    type_oid: int
+    value: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One SQL statement of one analyst.
+
+    Attributes:
+        text: exactly one statement, without session commands (the front answers those).
+        analyst: the authenticated role name.
+        parameters: values of $1, $2, ... in order.
+        epsilon: the session's `dp.epsilon` as typed, or None for the role's `query_epsilon`.
+        mode: the session's `dp.mode`.
+        describe: True asks for columns and types alone: nothing runs, nothing is charged.
+        parameter_types: OIDs declared by Parse (0: open); used with `describe`.
+    """
+
+    text: str
+    analyst: str
+    parameters: tuple[Parameter, ...] = ()
+    epsilon: str | None = None
+    mode: Literal["private", "synthetic"] = "private"
+    describe: bool = False
+    parameter_types: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ResultColumn:
+    """One column of a result, as RowDescription names it (Postgres docs, Message Formats)."""
+
+    name: str
+    type_oid: int
+    typmod: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A NoticeResponse beside an answer."""
+
+    message: str
+    severity: Literal["NOTICE", "WARNING"] = "NOTICE"
+    sqlstate: str = "00000"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The result set of a question.
+
+    `table` has one Arrow column per entry of `columns`, in that order, of the type that `values.py` expects for
+    its OID: bool 16 bool, int2 21 int16, int4 23 int32, int8 20 int64, oid 26 int64, float4 700 float32,
+    float8 701 float64, numeric 1700 decimal128(38, s) or string (Postgres' text form), date 1082 date32,
+    timestamp 1114 timestamp[us], timestamptz 1184 timestamp[us, UTC], everything else (text 25, name 19,
+    varchar 1043, "char" 18, unknown 705, arrays) string in Postgres' text form.
+    """
+
+    columns: tuple[ResultColumn, ...]
+    table: pa.Table = field(repr=False)
+    tag: str
+    notices: tuple[Notice, ...] = ()
+    parameter_types: tuple[int, ...] = ()  # only for describe: the OID of each $n

@@ -1,0 +1,1 @@
+"""public: the worker that reads analyst text. Started as `python -m enclave.public`, imported by nobody."""
