@@ -11,12 +11,12 @@ Amounts are exact fractions. Where a logarithm or a root must be rounded, it is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal, localcontext
 from fractions import Fraction
 from functools import lru_cache
-from math import isqrt
+from math import ceil, isqrt
 from typing import Final, Literal, overload
 
 Accountant = Literal["zcdp", "pure"]
@@ -175,6 +175,17 @@ def questions_left(capacity: Cost, spent: Cost, each: Cost) -> int:
     if not each.amount:
         raise ValueError("a question costs more than nothing")
     return capacity.without(spent).amount // each.amount
+
+
+def epsilons_below(epsilon: Fraction) -> Iterator[Fraction]:
+    """List round numbers below epsilon, falling: 0.05, 0.02, 0.01, 0.005, ... What a hint may propose instead.
+
+    It ends four decades down: an answer that is 10^4 times less exact helps nobody.
+    """
+    decade = Fraction(10) ** ceil(Context(_LN_DIGITS).log10(_decimal(epsilon)))
+    for _ in range(4):
+        yield from (x for x in (decade / 2, decade / 5, decade / 10) if x < epsilon)
+        decade /= 10
 
 
 @lru_cache(maxsize=1024)

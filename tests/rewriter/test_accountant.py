@@ -23,6 +23,7 @@ from rewriter.accountant import (
     capacity,
     charge,
     epsilon_of,
+    epsilons_below,
     key_delta,
     laplace_epsilon,
     questions_left,
@@ -81,9 +82,7 @@ def test_the_conversion_is_that_of_the_oracle_at_the_best_order(rho: Fraction, d
     st.fractions(Fraction(1, 1000), 2, max_denominator=1000),
     st.integers(2, 30).map(lambda bits: Fraction(1, 2**bits)),  # below, the oracle's cut-off tails count
 )
-def test_what_we_claim_for_a_gaussian_is_never_below_its_exact_privacy_loss(
-    rho: Fraction, delta: Fraction
-) -> None:
+def test_what_we_claim_for_a_gaussian_is_never_below_its_exact_privacy_loss(rho: Fraction, delta: Fraction) -> None:
     exact = PLDAccountant(value_discretization_interval=1e-3)
     exact.compose(dp_accounting.GaussianDpEvent(sqrt(1 / (2 * rho))))
     # The oracle rounds its discretised loss up by at most one interval.
@@ -120,9 +119,7 @@ def test_the_analytic_gaussian_conversion_would_be_tighter_and_is_not_what_we_cl
 
 
 @given(epsilons, deltas)
-def test_a_capacity_spent_in_full_means_at_most_the_budgets_epsilon(
-    epsilon: Fraction, delta: Fraction
-) -> None:
+def test_a_capacity_spent_in_full_means_at_most_the_budgets_epsilon(epsilon: Fraction, delta: Fraction) -> None:
     whole = capacity("zcdp", epsilon, delta)
     meaning = epsilon_of("zcdp", whole, delta / 2)
     assert meaning <= epsilon + Fraction(1, 10**18)  # two roundings, each in the safe direction
@@ -215,9 +212,7 @@ def test_the_root_of_an_undivided_charge_is_the_epsilon_it_came_from(epsilon: Fr
 
 
 @given(rhos, rhos, rhos)
-def test_questions_left_is_the_last_number_that_fits(
-    whole: Fraction, spent: Fraction, each: Fraction
-) -> None:
+def test_questions_left_is_the_last_number_that_fits(whole: Fraction, spent: Fraction, each: Fraction) -> None:
     left = questions_left(Cost(whole), Cost(spent), Cost(each))
     assert left >= 0
     assert left == 0 or spent + left * each <= whole
@@ -270,3 +265,12 @@ def test_a_root_of_less_than_nothing_and_a_free_question_are_refused() -> None:
 
 def test_policy_decimals_become_exact_charges() -> None:
     assert charge("zcdp", Fraction(Decimal("0.1"))) == Cost(Fraction(1, 200))
+
+
+@given(epsilons)
+def test_a_hint_proposes_falling_round_numbers_below_what_was_asked(epsilon: Fraction) -> None:
+    proposed = list(epsilons_below(epsilon))
+    assert epsilon / 2 - Fraction(1, 10**6) <= proposed[0] * Fraction(5, 4) < epsilon * Fraction(5, 4)
+    assert proposed == sorted(proposed, reverse=True)
+    assert epsilon / 10**5 <= proposed[-1] <= epsilon / 10**3
+    assert list(epsilons_below(TENTH))[:3] == [Fraction(1, 20), Fraction(1, 50), Fraction(1, 100)]
