@@ -127,9 +127,7 @@ class _Reader:
     def counted(self, size: int, signed: bool = True) -> tuple[int, ...]:
         """An Int16 count, and that many integers of `size` bytes."""
         taken = self.take(self.uint16() * size)
-        return tuple(
-            int.from_bytes(taken[i : i + size], "big", signed=signed) for i in range(0, len(taken), size)
-        )
+        return tuple(int.from_bytes(taken[i : i + size], "big", signed=signed) for i in range(0, len(taken), size))
 
     def value(self) -> bytes | None:
         """An Int32 length, -1 for NULL, and that many bytes."""
@@ -266,8 +264,7 @@ def _fields(message: m.ErrorResponse | m.NoticeResponse) -> bytes:
 def _row_description(message: m.RowDescription) -> bytes:
     # Table OID and column number are 0: no field is a plain column of a table.
     fields = (
-        _text(f.name) + _FIELD.pack(0, 0, f.type_oid, f.type_bytes, f.typmod, f.format_code)
-        for f in message.fields
+        _text(f.name) + _FIELD.pack(0, 0, f.type_oid, f.type_bytes, f.typmod, f.format_code) for f in message.fields
     )
     return struct.pack("!H", len(message.fields)) + b"".join(fields)
 
