@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from policies import domains
+from policies import fit
 from policies.model import Policy, Table, UnitRef
 from policies.problem import Finding, Path
 
@@ -82,27 +82,31 @@ def protection(policy: Policy) -> Iterator[Finding]:
 
 def units(policy: Policy) -> Iterator[Finding]:
     """A unit is one of `[units]`; its column exists and can identify someone; a kind has one type."""
-    first: dict[str, tuple[str, str]] = {}
+    first: dict[str, tuple[str, Path, str]] = {}
     for name, table, unit in _protected(policy):
         path = ("tables", name, "unit")
+        ways = tuple((*path, way) for way in ("column", "through", "on"))
         if unit.name not in policy.units:
             yield _unknown((*path, "name"), "unit", ("units", unit.name))
         if (unit.column is None) == (unit.through is None and unit.on is None):
-            yield Finding(path, "needs either column, or through and on")
+            yield Finding(path, "needs either column, or through and on", ways)
         elif unit.column is None and (unit.through is None or unit.on is None):
-            yield Finding(path, "through and on go together")
+            yield Finding(path, "through and on go together", ways)
         if unit.column is None:
             continue
         if unit.column not in table.columns:
             yield _no_column((*path, "column"), name, unit.column)
             continue
         column = table.columns[unit.column]
+        read: Path = ("tables", name, "columns", unit.column, "type")
         if not (column.type.is_integer or column.type.is_text or column.type.is_temporal):
-            yield Finding((*path, "column"), f"a {column.type} cannot identify a unit: use an integer or text")
-        where, type_name = first.setdefault(unit.name, (name, column.type.name))
+            yield Finding(
+                (*path, "column"), f"a {column.type} cannot identify a unit: use an integer or text", (read,)
+            )
+        where, other, type_name = first.setdefault(unit.name, (name, read, column.type.name))
         if type_name != column.type.name:
             text = f"is {column.type.name}, and in {where} the same unit is {type_name}: one unit, one type"
-            yield Finding((*path, "column"), text)
+            yield Finding((*path, "column"), text, (read, other, (*path, "name"), ("tables", where, "unit", "name")))
 
 
 def paths(policy: Policy) -> Iterator[Finding]:
@@ -121,7 +125,8 @@ def paths(policy: Policy) -> Iterator[Finding]:
         yield from _step(path, unit, far)
         there = far.columns.get(unit.on)
         if here is not None and there is not None and here.type.name != there.type.name:
-            yield Finding((*path, "on"), f"is {here.type.name} here and {there.type.name} in {unit.through}")
+            reads = tuple(("tables", table, "columns", unit.on, "type") for table in (name, unit.through))
+            yield Finding((*path, "on"), f"is {here.type.name} here and {there.type.name} in {unit.through}", reads)
         yield from _walk(policy, name)
 
 
@@ -149,7 +154,8 @@ def contributions(policy: Policy) -> Iterator[Finding]:
             elif column not in table.columns:
                 yield _no_column(path, name, column)
             elif not table.columns[column].type.is_numeric:
-                yield Finding(path, f"a {table.columns[column].type} has no sum")
+                reads = (("tables", name, "columns", column, "type"),)
+                yield Finding(path, f"a {table.columns[column].type} has no sum", reads)
 
 
 def budgets(policy: Policy) -> Iterator[Finding]:
@@ -176,13 +182,13 @@ def roles(policy: Policy) -> Iterator[Finding]:
                 yield _unknown((*path, "tables", position), "table", ("tables", table))
             if table in role.tables[:position]:
                 yield Finding((*path, "tables", position), "is in the list twice")
-        limit = role.query_epsilon_max
+        limit, share, most = role.query_epsilon_max, (*path, "epsilon"), (*path, "query_epsilon_max")
         if limit is not None and limit > role.epsilon:
-            yield Finding((*path, "query_epsilon_max"), "is above epsilon, the share it comes out of")
+            yield Finding(most, "is above epsilon, the share it comes out of", (share,))
         if role.query_epsilon > role.epsilon:
-            yield Finding((*path, "query_epsilon"), "is above epsilon, the share it comes out of")
+            yield Finding((*path, "query_epsilon"), "is above epsilon, the share it comes out of", (share,))
         elif limit is not None and role.query_epsilon > limit:
-            yield Finding((*path, "query_epsilon"), "is above query_epsilon_max")
+            yield Finding((*path, "query_epsilon"), "is above query_epsilon_max", (most,))
 
 
 def analysts(policy: Policy) -> Iterator[Finding]:
@@ -222,8 +228,8 @@ CHECKS: Final[tuple[Callable[[Policy], Iterator[Finding]], ...]] = (
     units,
     paths,
     keys,
-    domains.values,
-    domains.bounds,
+    fit.values,
+    fit.bounds,
     contributions,
     budgets,
     roles,
@@ -255,9 +261,10 @@ def _step(path: Path, unit: UnitRef, far: Table) -> Iterator[Finding]:
     there: Path = ("tables", unit.through)
     if far.unit is None:
         yield Finding((*path, "through"), f"{unit.through} has no unit to lead to", ((*there, "unit"),))
-    elif far.unit.name != unit.name:
+        return
+    if far.unit.name != unit.name:
         text = f"{unit.through} belongs to another unit, {far.unit.name}"
-        yield Finding((*path, "through"), text)
+        yield Finding((*path, "through"), text, ((*path, "name"), (*there, "unit", "name")))
     if far.key != (unit.on,):
         text = f'must be the declared key of {unit.through}, so that a row has one unit: key = ["{unit.on}"]'
         yield Finding((*path, "on"), text, ((*there, "key"),))

@@ -23,8 +23,8 @@ __all__ = ["Document", "PolicyError", "Problem", "load", "parse", "read", "valid
 
 TEXT_BYTES_MAX: Final = 4 * 2**20
 """A policy is read by people; this is a bound on the work, not a wish."""
-_PRUNINGS_MAX: Final = 8
-"""A malformed field takes its parent along if it was demanded; a policy is at most six levels deep."""
+_MENDINGS_MAX: Final = 8
+"""Each round gives a field a stand-in or removes it; a policy is at most six levels deep."""
 _LINE: Final = re.compile(r"(.*) \(at (?:line (\d+), column \d+|end of document)\)", re.DOTALL)
 _WORDS: Final = {
     "missing": "is missing",
@@ -36,8 +36,21 @@ _WORDS: Final = {
     "too_short": "has too few items",
     "too_long": "has too many items",
 }
-# Stands in for a [room] that is missing or malformed, so that the rest can still be checked.
-_SOME_ROOM: Final = {"name": "room", "version": 1, "environment": "development"}
+# What a malformed field becomes, if it is demanded, so that the rest can still be checked. What is said because of
+# these is dropped again.
+_STAND_INS: Final[Mapping[str, object]] = {
+    "room": {"name": "room", "version": 1, "environment": "development"},
+    "name": "name",
+    "version": 1,
+    "environment": "development",
+    "columns": {},
+    "type": "text",
+    "delta": Decimal("1e-6"),
+    "tables": (),
+    "epsilon": Decimal(1),
+    "query_epsilon": Decimal(1),
+    "role": "role",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,36 +225,33 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
 def _among_the_rest(raw: dict[str, Any]) -> Iterator[Finding]:
     """Check what is left after setting the malformed fields aside, and drop verdicts that rest on those."""
     broken: set[Path] = set()
-    for _ in range(_PRUNINGS_MAX):
+    for _ in range(_MENDINGS_MAX):
         try:
             policy = Policy.model_validate(raw)
         except ValidationError as error:
-            gone = {_to_remove(details) for details in error.errors(include_url=False)}
-            broken |= gone
-            raw = _without(raw, gone)
-            if ("room",) in broken:
-                raw["room"] = _SOME_ROOM
+            for path in {_whole_list(_path(details)) for details in error.errors(include_url=False)}:
+                # A stand-in that did not help was in the wrong place: an analyst may be called "role".
+                stand_in = None if path in broken else _STAND_INS.get(str(path[-1]))
+                raw = _mended(raw, path, stand_in)
+                broken.add(path)
         else:
-            kept = (finding for finding in checks.contradictions(policy) if not _rests_on(finding, broken))
-            yield from kept
+            yield from (finding for finding in checks.contradictions(policy) if not _rests_on(finding, broken))
             return
 
 
-def _to_remove(details: ErrorDetails) -> Path:
-    path = _path(details)
-    if details["type"] == "missing" and len(path) > 1:
-        return path[:-1]
-    # A list loses all its items, lest the others change their positions.
+def _whole_list(path: Path) -> Path:
+    """Cut a path before its first position: without one item the others would change theirs."""
     return next((path[:depth] for depth, part in enumerate(path) if isinstance(part, int)), path)
 
 
-def _without(raw: dict[str, Any], gone: Iterable[Path], path: Path = ()) -> dict[str, Any]:
-    kept: dict[str, Any] = {}
-    for key, value in raw.items():
-        here = (*path, key)
-        if here not in gone:
-            kept[key] = _without(value, gone, here) if isinstance(value, dict) else value
-    return kept
+def _mended(raw: dict[str, Any], path: Path, stand_in: object) -> dict[str, Any]:
+    """Replace one field, or remove it if there is nothing to stand in; `raw` itself stays as it is."""
+    key, *rest = map(str, path)
+    if rest:
+        below = raw.get(key)
+        return {**raw, key: _mended(below, tuple(rest), stand_in)} if isinstance(below, dict) else raw
+    kept = {name: value for name, value in raw.items() if name != key}
+    return kept if stand_in is None else {**kept, key: stand_in}
 
 
 def _rests_on(finding: Finding, broken: set[Path]) -> bool:

@@ -58,6 +58,8 @@ def _number(value: object) -> Decimal:
 
 
 def _positive(value: object) -> Decimal:
+    if isinstance(value, dict):
+        raise ValueError('must be a number; a name with a dot needs quotes, such as "sum.minutes"')
     number = _number(value)
     if not 0 < number <= NUMBER_MAX:
         raise ValueError("must be above 0 and at most 1e30")

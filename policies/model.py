@@ -76,7 +76,7 @@ class UnitRef(Rules):
     through: str | None = None
     """Instead of `column`: the table that knows the unit..."""
     on: str | None = None
-    """...and the column to look it up by, which both tables have and which is that table's declared key."""
+    """...and the column to look it up by: both tables have it, and it is that table's whole declared key."""
 
 
 class Column(Rules):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Final
 
-from policies.domains import type_range
+from policies.fit import type_range
 from policies.model import ROWS_PER_UNIT_DEFAULT, Column, Policy, Table
 from policies.problem import Finding, Path
 

@@ -1,4 +1,4 @@
-"""domains: do declared values and bounds fit the type of their column?"""
+"""fit: do declared values and bounds fit the type of their column?"""
 
 from __future__ import annotations
 
@@ -54,9 +54,10 @@ def _columns(policy: Policy) -> Iterator[tuple[Path, Column]]:
 
 
 def _values(path: Path, kind: SqlType, given: tuple[str | int, ...]) -> Iterator[Finding]:
+    reads = ((*path[:-1], "type"),)
     if not (kind.is_text or kind.is_integer):
         hint = "its values are known" if kind.name == "boolean" else "give bounds"
-        yield Finding(path, f"are for text and integer columns, not {kind}: {hint}")
+        yield Finding(path, f"are for text and integer columns, not {kind}: {hint}", reads)
         return
     if not 1 <= len(given) <= VALUES_MAX:
         yield Finding(path, f"must be 1 to {VALUES_MAX} values")
@@ -64,20 +65,21 @@ def _values(path: Path, kind: SqlType, given: tuple[str | int, ...]) -> Iterator
     for position, value in enumerate(given):
         misfit = _text_misfit(kind, value) if kind.is_text else _number_misfit(kind, value)
         if misfit is not None:
-            yield Finding((*path, position), misfit)
+            yield Finding((*path, position), misfit, reads)
         elif value in seen:
             yield Finding((*path, position), "is in the list twice")
         seen.add(value)
 
 
 def _bounds(path: Path, kind: SqlType, given: tuple[object, object]) -> Iterator[Finding]:
+    reads = ((*path[:-1], "type"),)
     if not (kind.is_numeric or kind.is_temporal):
-        yield Finding(path, f"are for numbers, dates and timestamps, not {kind}: give values")
+        yield Finding(path, f"are for numbers, dates and timestamps, not {kind}: give values", reads)
         return
     misfits = [_time_misfit(kind, bound) if kind.is_temporal else _number_misfit(kind, bound) for bound in given]
     for position, misfit in enumerate(misfits):
         if misfit is not None:
-            yield Finding((*path, position), misfit)
+            yield Finding((*path, position), misfit, reads)
     low, high = given
     if misfits == [None, None] and low > high:  # type: ignore[operator] # both fit one type
         yield Finding(path, "the lower bound comes first")
