@@ -59,6 +59,14 @@ class Format:
     schema: str
 
 
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where a chained file ends: how many entries it has, and the chain over all of them (32 bytes)."""
+
+    size: int
+    hash: bytes
+
+
 def open_database(path: Location, form: Format) -> sqlite3.Connection:
     """Open a state file, locked, checked and durable at every commit, or make it (mode 0600).
 

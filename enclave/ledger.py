@@ -11,9 +11,6 @@ Balances belong to data sets: they outlive policies, and a new policy version br
 
 from __future__ import annotations
 
-import hashlib
-import json
-import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -21,7 +18,8 @@ from fractions import Fraction
 from math import ceil
 from typing import Final, Literal, Self
 
-from enclave.database import Format, Location, StateDamaged, StateError, open_database, transaction
+from enclave.charges import Charge, Charges, Payer
+from enclave.database import Head, Location
 from rewriter.accountant import NOTHING, Accountant, Cost, charge, epsilons_below, questions_left
 from rewriter.refusal import Refusal
 
@@ -33,28 +31,7 @@ _GRAIN: Final = 10**36
 """An amount whose denominator has more bits is rounded up to a multiple of 1/_GRAIN, so that sums stay small. Prices
 of decimal epsilons (up to 18 places) never are."""
 
-_FORMAT: Final = Format(
-    noun="ledger",
-    application_id=0x43524C31,  # "CRL1"
-    version=1,
-    schema="""
-        CREATE TABLE charges (
-            position INTEGER PRIMARY KEY,
-            release_id TEXT NOT NULL,
-            kind TEXT NOT NULL,
-            name TEXT NOT NULL,
-            unit TEXT NOT NULL,
-            accountant TEXT NOT NULL,
-            amount TEXT NOT NULL,
-            chain BLOB NOT NULL,
-            UNIQUE (release_id, kind, name)
-        ) STRICT;
-        CREATE TRIGGER no_change BEFORE UPDATE ON charges BEGIN SELECT RAISE(ABORT, 'no refunds'); END;
-        CREATE TRIGGER no_removal BEFORE DELETE ON charges BEGIN SELECT RAISE(ABORT, 'no refunds'); END;
-    """,
-)
 _ROOM: Final = ("room", "")
-_GENESIS: Final = hashlib.sha256(b"cleanroom-ledger-v1\0").digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +45,6 @@ class Scope:
     def payer(self) -> Payer:
         """Who pays, as stored. A ledger has one room, whatever a later policy calls it."""
         return (self.kind, "" if self.kind == "room" else self.name)
-
-
-Payer = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,26 +104,20 @@ class Ledger:
     Args:
         path: the state file, made if there is none, or ":memory:".
         accounts: of the policy in force; one for the room per unit kind.
+        past: a head that the caller remembers; a file that does not run through it was rolled back or replaced.
 
     Raises:
         ValueError: the accounts contradict each other, or name another accountant than a unit was charged under.
-        StateError: the file is in use, damaged or not a ledger.
+        StateError: the file is in use, damaged, not a ledger, or does not run through `past`.
     """
 
-    def __init__(self, path: Location, accounts: Iterable[Account]) -> None:
+    def __init__(self, path: Location, accounts: Iterable[Account], *, past: Head | None = None) -> None:
         self._accounts = _indexed(accounts)
-        self._db = open_database(path, _FORMAT)
-        self._broken = False
-        self._spent: dict[tuple[Payer, str], Cost] = {}
-        self._position = 0
-        self._chain = _GENESIS
+        self._charges = Charges(path, past=past)
         try:
-            self._replay(path)
-        except sqlite3.Error as error:
-            self._db.close()
-            raise StateDamaged(f"the ledger {path} is damaged: a charge cannot be read") from error
-        except BaseException:
-            self._db.close()
+            self._refuse_another_accountant()
+        except ValueError:
+            self._charges.close()
             raise
 
     def __enter__(self) -> Self:
@@ -160,7 +128,11 @@ class Ledger:
 
     def close(self) -> None:
         """Let another keeper have the file."""
-        self._db.close()
+        self._charges.close()
+
+    def head(self) -> Head:
+        """Say how many charges there are, and the chain over all of them."""
+        return self._charges.head()
 
     def reserve(self, release_id: str, unit: str, cost: Cost, analyst: str, *, epsilon: Fraction) -> Charged:
         """Charge one release to whoever has not paid it yet; see `reserve_all`."""
@@ -179,29 +151,24 @@ class Ledger:
             ValueError: a cost is nothing, or a release id was paid at another price or for another unit.
             StateError: the file could not be written; whether the charges hold is known when it is opened again.
         """
-        if self._broken:
-            raise StateError("the ledger failed to write and must be opened again")
         if len(items) > ITEMS_MAX:
             raise ValueError(f"a question reserves at most {ITEMS_MAX} releases")
         priced = [Reservation(item.release_id, item.unit, _stored(item.cost)) for item in items]
         due, charged = self._due(priced, analyst)
-        totals: dict[tuple[Payer, str], Cost] = {}
-        for entry in due:
-            _add(totals, entry)
-        short = {key for key, cost in totals.items() if not self._fits(key, cost)}
+        short = self._short(due)
         if short:
             raise self._refusal(short, priced, analyst, epsilon)
         if due:
-            self._record(due)
+            self._charges.add(due)
         return charged
 
     def paid(self, release_id: str, analyst: str) -> bool:
         """Say whether this analyst has paid this release, so that its numbers may reach them."""
-        return self._entry(release_id, Scope("analyst", analyst).payer) is not None
+        return self._charges.find(release_id, Scope("analyst", analyst).payer) is not None
 
     def spent(self, scope: Scope, unit: str) -> Cost:
         """Sum what a scope has been charged for a unit kind."""
-        return self._spent.get((scope.payer, unit), NOTHING)
+        return self._charges.spent(scope.payer, unit)
 
     def remaining(self, scope: Scope, unit: str) -> Cost | None:
         """Say what a scope may still be charged; None is unlimited.
@@ -229,46 +196,49 @@ class Ledger:
             left = questions_left(account.capacity, spent, charge(account.accountant, epsilon))
         return BudgetRow(account.unit, scope.kind, scope.name, account.epsilon, account.delta, share, left)
 
-    def _replay(self, path: Location) -> None:
-        """Recompute every balance from the charges, and check that they are the ones that were written."""
-        for *fields, chain in self._db.execute("SELECT * FROM charges ORDER BY position"):
-            position, release_id, kind, name, unit, accountant, amount = fields
-            self._position, self._chain = self._position + 1, _link(self._chain, fields)
-            if position != self._position or chain != self._chain:
-                raise StateDamaged(f"the ledger {path} is damaged: charge {self._position} was altered")
-            room = self._accounts.get((_ROOM, unit))
-            if room is not None and room.accountant != accountant:
+    def _refuse_another_accountant(self) -> None:
+        for (_, unit), account in self._accounts.items():
+            former = self._charges.accountant(unit)
+            if former not in (None, account.accountant):
                 raise ValueError(
-                    f"unit {unit!r} was charged under accountant {accountant!r}, not {room.accountant!r}: "
+                    f"unit {unit!r} was charged under accountant {former!r}, not {account.accountant!r}: "
                     "its amounts would mean something else; a budget keeps its accountant"
                 )
-            _add(self._spent, _Entry(release_id, (kind, name), unit, Cost(Fraction(amount))))
 
-    def _fits(self, key: tuple[Payer, str], cost: Cost) -> bool:
-        capacity = self._accounts[key].capacity
-        return capacity is None or self._spent.get(key, NOTHING) + cost <= capacity
+    def _short(self, due: Iterable[Charge]) -> set[tuple[Payer, str]]:
+        """Find the accounts that cannot hold what is due."""
+        totals: dict[tuple[Payer, str], Cost] = {}
+        for one in due:
+            key = (one.payer, one.unit)
+            totals[key] = totals.get(key, self._charges.spent(*key)) + one.cost
+        return {
+            key
+            for key, total in totals.items()
+            if (capacity := self._accounts[key].capacity) is not None and not total <= capacity
+        }
 
-    def _due(self, items: Sequence[Reservation], analyst: str) -> tuple[list[_Entry], tuple[Charged, ...]]:
+    def _due(self, items: Sequence[Reservation], analyst: str) -> tuple[list[Charge], tuple[Charged, ...]]:
         """Find what is not paid yet, each release once, and say so for each item."""
-        due: dict[tuple[str, Payer], _Entry] = {}
+        due: dict[tuple[str, Payer], Charge] = {}
         charged = []
         for item in items:
             new = []
             for payer in (_ROOM, Scope("analyst", analyst).payer):
-                self._require_account(payer, item.unit)
-                earlier = due.get((item.release_id, payer)) or self._entry(item.release_id, payer)
-                entry = _Entry(item.release_id, payer, item.unit, item.cost)
-                if earlier is not None and earlier != entry:
+                accountant = self._account(payer, item.unit).accountant
+                wanted = Charge(item.release_id, payer, item.unit, accountant, item.cost)
+                earlier = due.get((item.release_id, payer)) or self._charges.find(item.release_id, payer)
+                if earlier is not None and earlier != wanted:
                     raise ValueError("a release was paid at another price or for another unit")
                 if earlier is None:
-                    due[item.release_id, payer] = entry
+                    due[item.release_id, payer] = wanted
                 new.append(earlier is None)
             charged.append(Charged(room=new[0], analyst=new[1]))
         return list(due.values()), tuple(charged)
 
-    def _require_account(self, payer: Payer, unit: str) -> None:
-        if (payer, unit) in self._accounts:
-            return
+    def _account(self, payer: Payer, unit: str) -> Account:
+        account = self._accounts.get((payer, unit))
+        if account is not None:
+            return account
         if payer == _ROOM:
             raise ValueError(f"there is no budget for unit {unit!r}")
         raise Refusal(
@@ -276,43 +246,6 @@ class Ledger:
             f'you have no share of the "{unit}" budget',
             hint="the policy gives a role its share; SELECT * FROM dp.budget shows yours",
         )
-
-    def _entry(self, release_id: str, payer: Payer) -> _Entry | None:
-        row = self._db.execute(
-            "SELECT unit, amount FROM charges WHERE release_id = ? AND kind = ? AND name = ?",
-            (release_id, *payer),
-        ).fetchone()
-        return None if row is None else _Entry(release_id, payer, row[0], Cost(Fraction(row[1])))
-
-    def _record(self, due: Sequence[_Entry]) -> None:
-        """Write entries in one transaction, then count them.
-
-        Between the two the balances in memory are too low: an exception there, if only an interrupt, is for good.
-        """
-        self._broken = True
-        position, chain = self._position, self._chain
-        rows = []
-        for entry in due:
-            position += 1
-            fields = (
-                position,
-                entry.release_id,
-                *entry.payer,
-                entry.unit,
-                self._accounts[entry.payer, entry.unit].accountant,
-                _text(entry.cost),
-            )
-            chain = _link(chain, fields)
-            rows.append((*fields, chain))
-        try:
-            with transaction(self._db):
-                self._db.executemany("INSERT INTO charges VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
-        except sqlite3.Error as error:
-            raise StateError(f"the ledger could not be written ({error.sqlite_errorname})") from error
-        for entry in due:
-            _add(self._spent, entry)
-        self._position, self._chain = position, chain
-        self._broken = False
 
     def _refusal(
         self,
@@ -342,18 +275,10 @@ class Ledger:
                 scale = ratio * ratio if self._accounts[key].accountant == "zcdp" else ratio
                 needs[key] = needs.get(key, NOTHING) + item.cost * scale
         return min(
-            questions_left(capacity, self._spent.get(key, NOTHING), need)
+            questions_left(capacity, self._charges.spent(*key), need)
             for key, need in needs.items()
             if (capacity := self._accounts[key].capacity) is not None
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    release_id: str
-    payer: Payer
-    unit: str
-    cost: Cost
 
 
 def _indexed(accounts: Iterable[Account]) -> dict[tuple[Payer, str], Account]:
@@ -379,20 +304,6 @@ def _stored(cost: Cost) -> Cost:
     if cost.amount.denominator.bit_length() <= _DENOMINATOR_BITS_MAX:
         return cost
     return Cost(Fraction(ceil(cost.amount * _GRAIN), _GRAIN))
-
-
-def _text(cost: Cost) -> str:
-    return f"{cost.amount.numerator}/{cost.amount.denominator}"
-
-
-def _link(chain: bytes, fields: Sequence[int | str]) -> bytes:
-    """Bind a charge to all before it: SQLite checks the structure of its pages, not what is written in them."""
-    return hashlib.sha256(chain + json.dumps(fields).encode()).digest()
-
-
-def _add(spent: dict[tuple[Payer, str], Cost], entry: _Entry) -> None:
-    key = (entry.payer, entry.unit)
-    spent[key] = spent.get(key, NOTHING) + entry.cost
 
 
 def _decimal_text(value: Fraction) -> str:

@@ -22,7 +22,6 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -30,7 +29,7 @@ from typing import BinaryIO, Final, Self
 
 import rfc8785
 
-from enclave.database import create_whole
+from enclave.database import Head, create_whole
 
 LEAF_BYTES_MAX: Final = 64 * 1024
 """A leaf is commitments, names and charges: well below a kilobyte for a handful of releases."""
@@ -48,14 +47,6 @@ _LINE_BYTES_MAX: Final = _HEAD_BYTES + LEAF_BYTES_MAX + 1
 
 class LogError(Exception):
     """A log cannot be used or trusted. The message is one sentence and names the file."""
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The state of a log: how many leaves it has and the chain over all of them (32 bytes)."""
-
-    size: int
-    hash: bytes
 
 
 class Log:

@@ -148,9 +148,48 @@ def test_a_draft_that_fails_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_an_existing_file_is_left_alone_by_its_maker(tmp_path: Path) -> None:
+    def fill(draft: Path) -> None:
+        draft.write_text("second")
+
     (tmp_path / "notes").write_text("first")
-    create_whole(tmp_path / "notes", lambda draft: draft.write_text("second") and None)
+    create_whole(tmp_path / "notes", fill)
     assert (tmp_path / "notes").read_text() == "first"
+
+
+def test_a_file_that_sqlite_cannot_open_is_said_to_be_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> sqlite3.Connection:
+        return connect(tmp_path / "missing" / "notes")
+
+    write(tmp_path / "notes", "a")
+    connect = sqlite3.connect
+    monkeypatch.setattr("enclave.database.sqlite3.connect", fail)
+    with pytest.raises(StateError, match=r"notes cannot be opened \(SQLITE_CANTOPEN\)"):
+        open_database(tmp_path / "notes", NOTES)
+
+
+def test_an_index_that_disagrees_with_its_table_is_found(tmp_path: Path) -> None:
+    indexed = Format("notebook", NOTES.application_id, 3, f"{NOTES.schema} CREATE INDEX by_line ON notes (line);")
+    connection = open_database(tmp_path / "notes", indexed)
+    with transaction(connection):
+        connection.execute("INSERT INTO notes VALUES ('only once in the table')")
+    connection.close()
+    content = (tmp_path / "notes").read_bytes()
+    assert content.count(b"only once in the table") == 2
+    (tmp_path / "notes").write_bytes(content.replace(b"only once in the table", b"ONLY once in the table", 1))
+    with pytest.raises(StateDamaged, match="inconsistent"):
+        open_database(tmp_path / "notes", indexed)
+
+
+def test_a_file_system_without_a_write_ahead_log_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "notes", "a")
+    monkeypatch.setattr("enclave.database._pragma", lambda connection, name: _pragma_without_wal(connection, name))
+    with pytest.raises(StateError, match="cannot be kept durable"):
+        open_database(tmp_path / "notes", NOTES)
+
+
+def _pragma_without_wal(connection: sqlite3.Connection, name: str) -> int | str:
+    value: int | str = connection.execute(f"PRAGMA {name}").fetchone()[0]
+    return "delete" if value == "wal" else value
 
 
 def test_a_database_in_memory_has_the_schema() -> None:

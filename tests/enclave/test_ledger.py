@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sqlite3
 import stat
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from enclave.database import StateDamaged, StateError, StateLocked
+from enclave.database import Head, StateDamaged, StateLocked
 from enclave.ledger import ITEMS_MAX, Account, BudgetRow, Charged, Ledger, Reservation, Scope
 from rewriter.accountant import NOTHING, Cost, capacity, charge
 from rewriter.refusal import Refusal
@@ -232,6 +231,18 @@ def test_another_accountant_for_a_charged_unit_is_refused_at_open(tmp_path: Path
     Ledger(tmp_path / "ledger", zcdp).close()
 
 
+def test_a_ledger_that_does_not_run_through_a_remembered_head_is_refused(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "ledger", pure()) as ledger:
+        assert ledger.head().size == 0
+        pay(ledger, "r", 1)
+        past = ledger.head()
+        assert past.size == 2
+    with Ledger(tmp_path / "ledger", pure(), past=past) as ledger:
+        assert ledger.head() == past
+    with pytest.raises(StateDamaged, match="rolled back"):
+        Ledger(tmp_path / "ledger", pure(), past=Head(3, past.hash))
+
+
 @pytest.mark.parametrize(
     ("accounts", "what"),
     [
@@ -250,51 +261,6 @@ def test_the_file_is_private_and_a_second_keeper_is_refused(tmp_path: Path) -> N
         assert stat.S_IMODE((tmp_path / "ledger").stat().st_mode) == 0o600
         with pytest.raises(StateLocked, match=r"ledger .* in use by another keeper"):
             Ledger(tmp_path / "ledger", pure())
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        "UPDATE charges SET amount = '1/4' WHERE position = 1",
-        "UPDATE charges SET name = 'ben' WHERE position = 2",
-        "DELETE FROM charges WHERE position = 1",
-        "UPDATE charges SET position = 9 WHERE position = 4",
-        "UPDATE charges SET release_id = CAST(x'ff' AS TEXT) WHERE position = 1",
-    ],
-)
-def test_an_altered_charge_is_found_at_open(tmp_path: Path, change: str) -> None:
-    with Ledger(tmp_path / "ledger", pure()) as ledger:
-        pay(ledger, "r", 1)
-        pay(ledger, "s", 1)
-    connection = sqlite3.connect(tmp_path / "ledger")
-    connection.executescript(f"DROP TRIGGER no_change; DROP TRIGGER no_removal; {change};")
-    connection.close()
-    with pytest.raises(StateDamaged, match="damaged"):
-        Ledger(tmp_path / "ledger", pure())
-
-
-@pytest.mark.parametrize("statement", ["UPDATE charges SET amount = '0/1'", "DELETE FROM charges"])
-def test_the_file_itself_refuses_refunds(tmp_path: Path, statement: str) -> None:
-    with Ledger(tmp_path / "ledger", pure()) as ledger:
-        pay(ledger, "r", 1)
-    connection = sqlite3.connect(tmp_path / "ledger")
-    with pytest.raises(sqlite3.IntegrityError, match="no refunds"):
-        connection.execute(statement)
-    connection.close()
-
-
-def test_after_a_failed_write_nothing_more_is_promised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ledger = Ledger(tmp_path / "ledger", pure())
-    pay(ledger, "r", 1)
-    page_count = ledger._db.execute("PRAGMA page_count").fetchone()[0]
-    ledger._db.execute(f"PRAGMA max_page_count={page_count}")  # a full disk, as SQLite sees it
-    with pytest.raises(StateError, match="SQLITE_FULL"):
-        pay(ledger, "x" * 100_000, 1)
-    with pytest.raises(StateError, match="opened again"):
-        pay(ledger, "s", 1)
-    ledger.close()
-    with Ledger(tmp_path / "ledger", pure()) as reopened:
-        assert reopened.spent(ANA, "member") == cost(1)
 
 
 class LedgerMachine(RuleBasedStateMachine):

@@ -19,9 +19,9 @@ import rfc8785
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from enclave.database import Head
 from enclave.log import (
     LEAF_BYTES_MAX,
-    Head,
     Log,
     LogError,
     answer_leaf,
