@@ -33,18 +33,29 @@ def names(policy: Policy) -> Iterator[Finding]:
 
     None starts with `_` or `pg_` or is `dp`: those are the room's own.
     """
-    yield from _name(("room", "name"), policy.room.name)
+    named: list[tuple[Path, str]] = [(("room", "name"), policy.room.name)]
     for section in ("owners", "units", "tables", "roles", "analysts"):
-        for name in getattr(policy, section):
-            yield from _name((section, name), name)
-    for name in policy.analysts.keys() & _RESERVED_ANALYSTS:
-        yield Finding(("analysts", name), "is a name that the room keeps for itself")
-    for table_name, table in policy.tables.items():
-        for name in table.columns:
-            path = ("tables", table_name, "columns", name)
-            yield from _name(path, name, column=True)
-            if name in _SYSTEM_COLUMNS:
-                yield Finding(path, "is the name of a system column in Postgres")
+        named += [((section, name), name) for name in getattr(policy, section)]
+    for table, rules in policy.tables.items():
+        named += [(("tables", table, "columns", name), name) for name in rules.columns]
+    for path, name in named:
+        for message in misnamed(name, str(path[-2])):
+            yield Finding(path, message)
+
+
+def misnamed(name: str, section: str) -> Iterator[str]:
+    """Say what is wrong with a name in a section of the policy, such as "analysts" or "columns"."""
+    if not _NAME.fullmatch(name):
+        yield "must be a lower-case letter, then lower-case letters, digits or _"
+    if len(name) > NAME_LENGTH_MAX:
+        yield f"must have at most {NAME_LENGTH_MAX} characters"
+    if section == "columns":
+        if name in _SYSTEM_COLUMNS:
+            yield "is the name of a system column in Postgres"
+    elif name.startswith("pg_") or name == "dp":
+        yield "is a name that the room keeps for itself: not dp, nor starting with pg_"
+    if section == "analysts" and name in _RESERVED_ANALYSTS:
+        yield "is a name that the room keeps for itself"
 
 
 def sections(policy: Policy) -> Iterator[Finding]:
@@ -237,15 +248,6 @@ CHECKS: Final[tuple[Callable[[Policy], Iterator[Finding]], ...]] = (
     environment,
 )
 """Each one's docstring is its line in docs/policy.md."""
-
-
-def _name(path: Path, name: str, *, column: bool = False) -> Iterator[Finding]:
-    if not _NAME.fullmatch(name):
-        yield Finding(path, "must be a lower-case letter, then lower-case letters, digits or _")
-    if len(name) > NAME_LENGTH_MAX:
-        yield Finding(path, f"must have at most {NAME_LENGTH_MAX} characters")
-    if not column and (name.startswith("pg_") or name == "dp"):
-        yield Finding(path, "is a name that the room keeps for itself: not dp, nor starting with pg_")
 
 
 def _protected(policy: Policy) -> Iterator[tuple[str, Table, UnitRef]]:

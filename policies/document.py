@@ -104,8 +104,10 @@ def parse(text: str, filename: str = "policy") -> Document:
         raise
     except RecursionError:
         raise PolicyError([Problem(1, "", "lists or tables are nested too deeply")], filename) from None
-    except ValueError as error:
+    except tomllib.TOMLDecodeError as error:
         raise PolicyError([_syntax(str(error), text)], filename) from None
+    except ValueError:
+        raise PolicyError([_too_long(text)], filename) from None
     return Document(validate(raw, where, filename), where)
 
 
@@ -163,6 +165,12 @@ def _syntax(message: str, text: str) -> Problem:
         return Problem(1, "", f"is not TOML: {message}")
     line = int(match[2]) if match[2] else text.count("\n") + 1
     return Problem(line, "", f"is not TOML: {match[1]}")
+
+
+def _too_long(text: str) -> Problem:
+    """Python reads integers of at most 4300 digits, and tomllib lets its error through."""
+    before = re.split(r"[0-9_]{4300}", text, maxsplit=1)[0]
+    return Problem(before.count("\n") + 1, "", "a number has too many digits")
 
 
 def _with_tuples(value: Any) -> Any:

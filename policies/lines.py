@@ -35,11 +35,8 @@ class Lines:
 
     def of(self, path: Path) -> int:
         """Give the line of a field, or of the nearest thing around it that stands in the text, or 0."""
-        for length in range(len(path), 0, -1):
-            line = self.at.get(path[:length])
-            if line is not None:
-                return line
-        return 1 if self.at else 0
+        around = (path[:length] for length in range(len(path), -1, -1))
+        return next((self.at[place] for place in around if place in self.at), 0)
 
 
 def index(text: str) -> Lines:
@@ -59,7 +56,7 @@ class _Scanner:
     def __init__(self, text: str) -> None:
         self.text = text
         self.pos = 0
-        self.at: dict[Path, int] = {}
+        self.at: dict[Path, int] = {(): 1}
         self._newlines = [match.start() for match in re.finditer("\n", text)]
         self._lists: dict[Path, int] = {}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 import sys
 from typing import Final
@@ -10,15 +9,17 @@ from typing import Final
 import click
 
 from pgproxy import scram
+from policies import checks
 
 SALT_BYTES: Final = 16
 """What Postgres uses (src/include/common/scram-common.h, SCRAM_DEFAULT_SALT_LEN)."""
-_NAME: Final = re.compile(r"(?!pg_)[a-z][a-z0-9_]{0,62}")
+ROLE_OPEN: Final = "ROLE"
+"""Stands for a role that is still to be chosen; no policy accepts it."""
 
 
 @click.command()
 @click.argument("name")
-@click.option("--role", default="ROLE", show_default=True, help="The analyst's role, one of [roles].")
+@click.option("--role", default=ROLE_OPEN, show_default=True, help="The analyst's role, one of [roles].")
 @click.option("--password-stdin", is_flag=True, help="Read the password from the first line of standard input.")
 def user(name: str, role: str, password_stdin: bool) -> None:
     """Print the policy entry of the analyst NAME.
@@ -31,17 +32,19 @@ def user(name: str, role: str, password_stdin: bool) -> None:
       cleanroom user ana --role researcher >> room.toml
       pass show room/ana | cleanroom user ana --password-stdin
     """  # noqa: D301 # \b is click's mark for a paragraph that keeps its lines
-    for argument, given in (("NAME", name), ("--role", role)):
-        if not _NAME.fullmatch(given) and given != "ROLE":
-            raise click.BadParameter(
-                f"{given!r} is not a lower-case letter, then at most 62 lower-case letters, digits or _",
-                param_hint=argument,
-            )
+    _refuse_misnamed("NAME", name, "analysts")
+    if role != ROLE_OPEN:
+        _refuse_misnamed("--role", role, "roles")
     password = _from_stdin() if password_stdin else _asked()
     if not password:
         raise click.ClickException("the password is empty")
     verifier = scram.make_verifier(password, secrets.token_bytes(SALT_BYTES))
     click.echo(f'[analysts.{name}]\nrole = "{role}"\nverifier = "{verifier}"')
+
+
+def _refuse_misnamed(argument: str, name: str, section: str) -> None:
+    for message in checks.misnamed(name, section):
+        raise click.BadParameter(f"{name!r} {message}", param_hint=argument)
 
 
 def _asked() -> str:

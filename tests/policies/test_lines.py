@@ -60,7 +60,7 @@ d = 2
 e = "\\"#"
 '''
     tomllib.loads(text)
-    assert index(text).at == {("a",): 1, ("c",): 5, ("e",): 8}
+    assert index(text).at == {(): 1, ("a",): 1, ("c",): 5, ("e",): 8}
 
 
 def test_tables_in_lists_are_counted() -> None:
@@ -119,7 +119,7 @@ def _quoted(key: str) -> str:
 
 def _paths(value: Any, path: tuple[Any, ...] = ()) -> set[tuple[Any, ...]]:
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    found = {path} if path else set()
+    found = {path}
     for key, item in items:
         found |= _paths(item, (*path, key))
     return found

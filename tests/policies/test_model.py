@@ -49,7 +49,7 @@ def test_defaults_are_those_of_the_design() -> None:
 
 def test_a_policy_cannot_be_changed_and_has_no_unknown_fields() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        policy().room = policy().room  # type: ignore[misc]
+        policy().room = policy().room
     with pytest.raises(ValidationError, match="Extra inputs"):
         policy(noise=False)
 
