@@ -23,6 +23,8 @@ __all__ = ["Document", "PolicyError", "Problem", "load", "parse", "read", "valid
 
 TEXT_BYTES_MAX: Final = 4 * 2**20
 """A policy is read by people; this is a bound on the work, not a wish."""
+DEPTH_MAX: Final = 16
+"""Twice what a policy needs; dotted keys nest without any bracket, so tomllib does not stop them."""
 _MENDINGS_MAX: Final = 8
 """Each round gives a field a stand-in or removes it; a policy is at most six levels deep."""
 _LINE: Final = re.compile(r"(.*) \(at (?:line (\d+), column \d+|end of document)\)", re.DOTALL)
@@ -98,7 +100,7 @@ def parse(text: str, filename: str = "policy") -> Document:
     try:
         if len(text.encode("utf-8", "surrogatepass")) > TEXT_BYTES_MAX:
             raise PolicyError([Problem(1, "", f"a policy has at most {TEXT_BYTES_MAX} bytes")], filename)
-        raw = tomllib.loads(text, parse_float=_exact)
+        raw = _with_tuples(tomllib.loads(text, parse_float=_exact))
         where = lines.index(text)
     except PolicyError:
         raise
@@ -124,8 +126,8 @@ def decode(content: bytes, filename: str = "policy") -> str:
         raise PolicyError([Problem(line, "", "is not UTF-8")], filename) from None
 
 
-def validate(raw: Mapping[str, Any], where: Lines, filename: str = "policy") -> Policy:
-    """Make a policy of parsed TOML: tables as dict, numbers exact, dates as dates.
+def validate(raw: dict[str, Any], where: Lines, filename: str = "policy") -> Policy:
+    """Make a policy of parsed TOML: tables as dict, lists as tuple, numbers exact, dates as dates.
 
     What is malformed is reported and set aside, then the rest is checked against itself, so that one typing
     error does not hide the other mistakes.
@@ -133,7 +135,6 @@ def validate(raw: Mapping[str, Any], where: Lines, filename: str = "policy") -> 
     Raises:
         PolicyError: with every mistake.
     """
-    raw = {key: _with_tuples(value) for key, value in raw.items()}
     try:
         policy = Policy.model_validate(raw)
         findings = list(checks.contradictions(policy))
@@ -161,8 +162,7 @@ def _exact(text: str) -> Decimal:
 
 def _syntax(message: str, text: str) -> Problem:
     match = _LINE.fullmatch(message)
-    if match is None:
-        return Problem(1, "", f"is not TOML: {message}")
+    assert match is not None
     line = int(match[2]) if match[2] else text.count("\n") + 1
     return Problem(line, "", f"is not TOML: {match[1]}")
 
@@ -173,12 +173,15 @@ def _too_long(text: str) -> Problem:
     return Problem(before.count("\n") + 1, "", "a number has too many digits")
 
 
-def _with_tuples(value: Any) -> Any:
+def _with_tuples(value: Any, depth: int = 0) -> Any:
+    """Make lists tuples, which is what strict frozen models take."""
+    if depth > DEPTH_MAX:
+        raise RecursionError
     match value:
         case list():
-            return tuple(map(_with_tuples, value))
+            return tuple(_with_tuples(item, depth + 1) for item in value)
         case dict():
-            return {key: _with_tuples(item) for key, item in value.items()}
+            return {key: _with_tuples(item, depth + 1) for key, item in value.items()}
         case _:
             return value
 

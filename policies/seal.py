@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
@@ -131,7 +131,7 @@ def _encode(value: object, parent: Rules, name: str) -> Any:
 
 def _decode(plain: Any) -> dict[str, Any]:
     """Undo `_encode` as far as the reader of TOML needs; the comparison of bytes judges the rest."""
-    raw = {key: value for key, value in _without_nulls(plain).items() if key != "format"}
+    raw = {key: value for key, value in _as_toml(plain).items() if key != "format"}
     raw["tables"] = _by_name(raw["tables"])
     for table in raw["tables"].values():
         table["columns"] = {key: _column(column) for key, column in _by_name(table["columns"]).items()}
@@ -143,7 +143,9 @@ def _decode(plain: Any) -> dict[str, Any]:
 def _column(column: dict[str, Any]) -> dict[str, Any]:
     kind = sqltype.parse(column["type"])
     return column | {
-        field: [_typed(kind, item) for item in column[field]] for field in ("values", "bounds") if field in column
+        field: tuple(_typed(kind, item) for item in column[field])
+        for field in ("values", "bounds")
+        if field in column
     }
 
 
@@ -157,7 +159,7 @@ def _typed(kind: SqlType, text: str) -> object:
     return datetime.fromisoformat(text) if kind.is_temporal else text
 
 
-def _by_name(items: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def _by_name(items: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Turn a list of named things back into a mapping.
 
     Raises:
@@ -167,12 +169,13 @@ def _by_name(items: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return _without_duplicates(pairs)
 
 
-def _without_nulls(value: Any) -> Any:
+def _as_toml(value: Any) -> Any:
+    """TOML has no null, and the models take tuples."""
     match value:
         case Mapping():
-            return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+            return {key: _as_toml(item) for key, item in value.items() if item is not None}
         case list():
-            return [_without_nulls(item) for item in value]
+            return tuple(_as_toml(item) for item in value)
         case _:
             return value
 

@@ -128,6 +128,8 @@ def test_stand_ins_do_not_loop_on_names_that_are_fields() -> None:
         ("[room]\nname = [1,\n\n", 4, "Invalid value"),
         ("b = 1\na = " + "9" * 5000, 2, "too many digits"),
         ("a = " + "[" * 3000 + "]" * 3000, 1, "nested too deeply"),
+        (".".join("a" * 18) + " = 1", 1, "nested too deeply"),
+        (".".join("a" * 3000) + " = 1", 1, "nested too deeply"),
         ("#" * (document.TEXT_BYTES_MAX + 1), 1, "at most 4194304 bytes"),
     ],
 )
