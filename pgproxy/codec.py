@@ -43,11 +43,13 @@ class Codec:
     """How one frontend message is read.
 
     Attributes:
+        message: what it becomes.
         bytes_max: longest body, in bytes.
         decode: body -> message; raises Refusal.
         skippable: True where a longer body is skipped with an error, False where it ends the connection.
     """
 
+    message: type[m.Frontend]
     bytes_max: int
     decode: Callable[[bytes], m.Frontend]
     skippable: bool = False
@@ -230,24 +232,24 @@ def _execute(body: bytes) -> m.Execute:
 
 
 def _empty(message: m.Frontend) -> Codec:
-    return Codec(0, lambda _: message)
+    return Codec(type(message), 0, lambda _: message)
 
 
 FRONTEND: Final[dict[int, Codec]] = {
-    ord("Q"): Codec(SQL_BYTES_MAX + 1, _query, skippable=True),
-    ord("P"): Codec(PARSE_BYTES_MAX, _parse, skippable=True),
-    ord("B"): Codec(BIND_BYTES_MAX, _bind, skippable=True),
-    ord("D"): Codec(SMALL_BYTES_MAX, _describe),
-    ord("E"): Codec(SMALL_BYTES_MAX, _execute),
-    ord("C"): Codec(SMALL_BYTES_MAX, _close),
+    ord("Q"): Codec(m.Query, SQL_BYTES_MAX + 1, _query, skippable=True),
+    ord("P"): Codec(m.Parse, PARSE_BYTES_MAX, _parse, skippable=True),
+    ord("B"): Codec(m.Bind, BIND_BYTES_MAX, _bind, skippable=True),
+    ord("D"): Codec(m.Describe, SMALL_BYTES_MAX, _describe),
+    ord("E"): Codec(m.Execute, SMALL_BYTES_MAX, _execute),
+    ord("C"): Codec(m.Close, SMALL_BYTES_MAX, _close),
     ord("H"): _empty(m.Flush()),
     ord("S"): _empty(m.Sync()),
     ord("X"): _empty(m.Terminate()),
-    ord("p"): Codec(SMALL_BYTES_MAX, m.PasswordMessage),
-    ord("F"): Codec(SMALL_BYTES_MAX, lambda _: m.FunctionCall(), skippable=True),
-    ord("d"): Codec(0, lambda _: m.CopyFrontend(), skippable=True),
+    ord("p"): Codec(m.PasswordMessage, SMALL_BYTES_MAX, m.PasswordMessage),
+    ord("F"): Codec(m.FunctionCall, SMALL_BYTES_MAX, lambda _: m.FunctionCall(), skippable=True),
+    ord("d"): Codec(m.CopyFrontend, 0, lambda _: m.CopyFrontend(), skippable=True),
     ord("c"): _empty(m.CopyFrontend()),
-    ord("f"): Codec(SMALL_BYTES_MAX, lambda _: m.CopyFrontend()),
+    ord("f"): Codec(m.CopyFrontend, SMALL_BYTES_MAX, lambda _: m.CopyFrontend()),
 }
 """Every typed message a client may send."""
 

@@ -61,8 +61,11 @@ class FrameReader:
         body = self._cut(4, length)
         return None if body is None else Frame(None, body)
 
-    def next_typed(self) -> Frame | None:
+    def next_typed(self, *, trusted: bool = True) -> Frame | None:
         """The next frame with a type byte, or None if it has not arrived.
+
+        Args:
+            trusted: the client has logged in; before that every message is small.
 
         Raises:
             Refusal: 08P01, the type is unknown or the length impossible; nothing more can be read.
@@ -74,10 +77,11 @@ class FrameReader:
         if found is None:
             raise Refusal(sqlstate.PROTOCOL_VIOLATION, f"invalid frontend message type {type_byte}")
         length = int.from_bytes(self._buffer[1:5], "big")
-        if length > found.bytes_max + 4 and found.skippable and length <= FRAME_BYTES_MAX:
+        bytes_max = found.bytes_max if trusted else min(found.bytes_max, codec.SMALL_BYTES_MAX)
+        if trusted and found.skippable and length > bytes_max + 4 and length <= FRAME_BYTES_MAX:
             self._skip(length + 1)
             return Frame(type_byte, None)
-        if not 4 <= length <= found.bytes_max + 4:
+        if not 4 <= length <= bytes_max + 4:
             raise Refusal(sqlstate.PROTOCOL_VIOLATION, "invalid message length")
         body = self._cut(5, length + 1)
         return None if body is None else Frame(type_byte, body)

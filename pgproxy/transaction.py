@@ -75,6 +75,8 @@ class Transaction:
         """A statement failed: a block waits for its end, anything else is over."""
         if self.status is Status.BLOCK:
             self.status = Status.FAILED
+            # What is reported to the client must be true now, not after the ROLLBACK it has yet to send.
+            self._settings.restore(self._savepoints[-1][1] if self._savepoints else self._before)
         elif self.status is Status.IMPLICIT:
             self._end(failed=True)
 
