@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from fractions import Fraction
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -73,3 +74,70 @@ class Answer:
     tag: str
     notices: tuple[Notice, ...] = ()
     parameter_types: tuple[int, ...] = ()  # only for describe: the OID of each $n
+
+
+@dataclass(frozen=True, slots=True)
+class NoisyCoordinate:
+    """One noised number per group, unrounded: value = integer * step.
+
+    Attributes:
+        values: noisy integers, one per group.
+        step: what one integer step is worth in the measure's own unit.
+        noise: kind of the noise.
+        scale: Laplace scale or Gaussian standard deviation, in steps.
+        bound: the contribution bound C in the measure's own unit.
+        centre: what a mean was taken around, in the measure's own unit; 0 for everything else.
+    """
+
+    values: tuple[int, ...] = field(repr=False)
+    step: Fraction
+    noise: Literal["laplace", "gaussian"]
+    scale: float
+    bound: Fraction
+    centre: Fraction = Fraction(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Noised:
+    """A release as it is stored: group keys by column in the engine's text form, and noised coordinates."""
+
+    keys: tuple[tuple[str | None, ...], ...] = field(repr=False)
+    groups: int
+    coordinates: tuple[NoisyCoordinate, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The stored form; integers beyond 2^53 are safe as Python's JSON keeps them."""
+        return {
+            "keys": [list(column) for column in self.keys],
+            "groups": self.groups,
+            "coordinates": [
+                {
+                    "values": list(c.values),
+                    "step": str(c.step),
+                    "noise": c.noise,
+                    "scale": c.scale,
+                    "bound": str(c.bound),
+                    "centre": str(c.centre),
+                }
+                for c in self.coordinates
+            ],
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Noised:
+        """Read what `to_json` wrote."""
+        return cls(
+            tuple(tuple(column) for column in value["keys"]),
+            value["groups"],
+            tuple(
+                NoisyCoordinate(
+                    tuple(c["values"]),
+                    Fraction(c["step"]),
+                    c["noise"],
+                    c["scale"],
+                    Fraction(c["bound"]),
+                    Fraction(c["centre"]),
+                )
+                for c in value["coordinates"]
+            ),
+        )

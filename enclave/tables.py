@@ -1,0 +1,122 @@
+"""tables: an owner's Parquet or CSV file -> Arrow, by the policy's columns. Reading alone; no engine."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+
+from policies.model import Policy, Table
+from policies.sqltype import SqlType
+from rewriter.terms import stored_type
+
+_HASH_CHUNK: Final = 1 << 20
+
+
+class LoadError(Exception):
+    """A file cannot be loaded. Its words are for the owner and the operator and hold no value of the data."""
+
+
+def find(folder: Path, policy: Policy) -> dict[str, Path]:
+    """The file of each table of a policy: `<table>.parquet` or `<table>.csv` in a folder.
+
+    Raises:
+        LoadError: a table has no file, or two.
+    """
+    found = {}
+    for name in policy.tables:
+        paths = [path for path in (folder / f"{name}.parquet", folder / f"{name}.csv") if path.is_file()]
+        if len(paths) != 1:
+            what = "both a .parquet and a .csv file" if paths else "no file"
+            raise LoadError(f"table {name}: {what} in the data folder; put {name}.parquet or {name}.csv there")
+        found[name] = paths[0]
+    return found
+
+
+def epoch(files: Mapping[str, Path]) -> str:
+    """A name for the state of the data: SHA-256 over the files' own, in hex. Answers are kept per epoch."""
+    digest = hashlib.sha256()
+    for name in sorted(files):
+        inner = hashlib.sha256()
+        with files[name].open("rb") as file:
+            while chunk := file.read(_HASH_CHUNK):
+                inner.update(chunk)
+        digest.update(name.encode() + b"\0" + inner.digest())
+    return digest.hexdigest()
+
+
+def read(name: str, path: Path, table: Table) -> pa.Table:
+    """The columns that the policy names, in its order; other columns of the file are not read.
+
+    Raises:
+        LoadError: the file is unreadable or lacks a column.
+    """
+    try:
+        columns = _csv_columns(path) if path.suffix == ".csv" else pq.read_schema(path).names
+        missing = [column for column in table.columns if column not in columns]
+        if missing:
+            raise LoadError(f"table {name}: the file has no column {', '.join(missing)}")
+        data = _read_csv(path, table) if path.suffix == ".csv" else pq.read_table(path, columns=list(table.columns))
+    except (pa.ArrowException, OSError) as error:
+        # Arrow's messages echo cells.
+        raise LoadError(f"table {name}: the file cannot be read ({type(error).__name__})") from None
+    return pa.table({column: _plain(data.column(column)) for column in table.columns})
+
+
+def stored(column: str, type_: SqlType) -> str:
+    """SQL that turns a raw column into its stored form, NULL where a value is not of the type.
+
+    Numerics become integers of 10**-scale units; dates stay between the years 1 and 9999, since arithmetic on
+    the engine's infinities fails; NaN becomes NULL.
+    """
+    target = stored_type(type_)
+    if type_.name == "numeric":
+        decimal = f"TRY_CAST({column} AS DECIMAL({type_.precision}, {type_.scale}))"
+        # The text of a DECIMAL always has all digits of its scale: without the point it is the number of units.
+        return f"TRY_CAST(replace(CAST({decimal} AS VARCHAR), '.', '') AS {target})"
+    if type_.is_integer:
+        top = {"smallint": 2**15, "integer": 2**31, "bigint": 2**63}[type_.name]
+        whole = f"TRY_CAST({column} AS HUGEINT)"
+        return f"CAST(CASE WHEN {whole} BETWEEN -{top} AND {top - 1} THEN {whole} END AS {target})"
+    if type_.is_floating:
+        number = f"TRY_CAST({column} AS DOUBLE)"
+        return f"CASE WHEN isnan({number}) THEN NULL ELSE greatest(least({number}, 1e308), -1e308) END"
+    if type_.is_temporal:
+        moment = f"TRY_CAST({column} AS {target})"
+        return f"CASE WHEN {moment} BETWEEN '0001-01-01' AND '9999-12-31 23:59:59.999999' THEN {moment} END"
+    if type_.name == "boolean":
+        return f"TRY_CAST({column} AS BOOLEAN)"
+    text = f"CAST({column} AS VARCHAR)"
+    if type_.name == "char":
+        text = f"rtrim({text})"
+    return f"left({text}, {type_.precision})" if type_.precision else text
+
+
+def _csv_columns(path: Path) -> list[str]:
+    with path.open("rb") as file:
+        reader = pacsv.open_csv(file, read_options=pacsv.ReadOptions(block_size=1 << 16))
+        return list(reader.schema.names)
+
+
+def _read_csv(path: Path, table: Table) -> pa.Table:
+    """All columns as text; the empty unquoted field is NULL (Postgres docs, COPY, CSV format)."""
+    options = pacsv.ConvertOptions(
+        column_types=dict.fromkeys(table.columns, pa.string()),
+        include_columns=list(table.columns),
+        null_values=[""],
+        strings_can_be_null=True,
+        quoted_strings_can_be_null=False,
+    )
+    return pacsv.read_csv(path, convert_options=options, parse_options=pacsv.ParseOptions(newlines_in_values=True))
+
+
+def _plain(column: pa.ChunkedArray[Any]) -> pa.ChunkedArray[Any]:
+    """Times in UTC without a zone and microseconds; dictionaries unpacked."""
+    if pa.types.is_timestamp(column.type):
+        return column.cast(pa.timestamp("us"), safe=False)
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column

@@ -1,0 +1,228 @@
+"""cost: how the price of a release is divided over its stages, exactly.
+
+    keys        which unknown groups are shown (a noisy count of units against a threshold)
+    centre      around what a mean of unknown range is taken (a noisy histogram of units)
+    bounds      how much one unit may contribute to each coordinate (a noisy histogram of units)
+    measures    the noisy sums themselves
+
+All stages of a release compose to its price and are paid before any of them runs, so choosing later stages by
+the results of earlier ones is covered (adaptive composition; Whitehouse et al. 2023 for the filter).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Final, Literal
+
+from policies.model import Policy
+from rewriter.accountant import Accountant, laplace_epsilon
+from rewriter.bound import Facts, Protected, groups_max, property_of, scope
+from rewriter.plan import Column, Measure, NoisyGroups, Release, columns
+from rewriter.refusal import Refusal
+from rewriter.terms import Units, units
+
+KEYS_SHARE: Final = Fraction(1, 4)
+"""Of the price, for unknown groups: a group is shown from about k ln(1/delta)/epsilon_keys units on."""
+CENTRE_SHARE: Final = Fraction(1, 20)
+BOUNDS_SHARE: Final = Fraction(3, 20)
+"""Of what is left, for all histograms of bounds together: 10-20 % is within 2x of the best for most data."""
+
+Noise = Literal["laplace", "gaussian"]
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What a release costs: an amount of an accountant, and the thresholds' part of delta."""
+
+    accountant: Accountant
+    amount: Fraction
+    delta_keys: Fraction
+
+
+@dataclass(frozen=True, slots=True)
+class Coordinate:
+    """One number per group that a unit adds to, before it is clipped.
+
+    Attributes:
+        measure: index of the measure it belongs to.
+        kind: "rows", "arguments" (rows whose argument is not NULL), "units", "sum", or "centred" (twice the
+            sum minus twice_centre times arguments; doubled, so that the middle of 0 and 1 is an integer).
+        value: integer form of the argument, None for counts.
+        static_max: no unit's norm over all groups exceeds this, in units of the coordinate.
+        per_one: units that make 1.
+        declared: a contribution bound that the policy declares, in units, or None.
+        twice_centre: for "centred" over a range that the policy tells: lowest plus highest value, in units of
+            the argument; None if the centre is to be found.
+    """
+
+    measure: int
+    kind: Literal["rows", "arguments", "units", "sum", "centred"]
+    value: Units | None
+    static_max: int
+    per_one: int = 1
+    declared: Fraction | None = None
+    twice_centre: int | None = None
+
+    @property
+    def is_found(self) -> bool:
+        """True if its contribution bound is bought with a histogram; a static bound of 1 cannot be improved."""
+        return self.declared is None and self.static_max > 1
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """The amounts of a release's stages; `centres` and `bounds` by index of the coordinate."""
+
+    keys: Fraction
+    centres: Mapping[int, Fraction]
+    bounds: Mapping[int, Fraction]
+    sums: Mapping[int, Fraction]
+
+    @property
+    def total(self) -> Fraction:
+        """Never above the price they were made from."""
+        return self.keys + sum((*self.centres.values(), *self.bounds.values(), *self.sums.values()), Fraction(0))
+
+
+def coordinates(release: Release, policy: Policy, facts: Facts) -> tuple[Coordinate, ...]:
+    """The coordinates of a release with their static bounds, derived from plan and policy alone.
+
+    Raises:
+        Refusal: the release is not about rows of units, or a measure is not of its form.
+    """
+    found = property_of(release.source, policy, facts)
+    if not isinstance(found, Protected) or found.unit != release.unit:
+        raise Refusal("0A000", "a release is about rows that belong to one kind of unit")
+    return tuple(
+        coordinate
+        for number, measure in enumerate(release.measures)
+        for coordinate in _coordinates(number, measure, release, found, policy)
+    )
+
+
+def stages(release: Release, found: tuple[Coordinate, ...], price: Price) -> Stages:
+    """Divide a price.
+
+    Ensures: total <= price.amount, exactly.
+    """
+    noisy = isinstance(release.groups, NoisyGroups)
+    keys = price.amount * KEYS_SHARE if noisy else Fraction(0)
+    left = price.amount - keys
+    uncentred = [i for i, c in enumerate(found) if c.kind == "centred" and c.twice_centre is None]
+    searched = [i for i, c in enumerate(found) if c.is_found]
+    centre = left * CENTRE_SHARE if uncentred else Fraction(0)
+    bound = left * BOUNDS_SHARE if searched else Fraction(0)
+    each = (left - centre - bound) / len(found) if found else Fraction(0)
+    return Stages(
+        keys=keys if found else price.amount,
+        centres={i: centre / len(uncentred) for i in uncentred},
+        bounds={i: bound / len(searched) for i in searched},
+        sums={i: each for i in range(len(found))},
+    )
+
+
+def noise_of(accountant: Accountant) -> Noise:
+    """The mechanism for vectors: under zcdp a Gaussian has half the variance of a Laplace at the same rho."""
+    return "gaussian" if accountant == "zcdp" else "laplace"
+
+
+def noise_scale(accountant: Accountant, amount: Fraction, sensitivity: float) -> float:
+    """Standard deviation (gaussian) or scale (laplace) for an amount; for planning and display, not for privacy."""
+    if accountant == "zcdp":
+        return sensitivity / math.sqrt(2 * float(amount))
+    return sensitivity / float(amount)
+
+
+def threshold(price: Price, amount: Fraction, per_unit: int) -> tuple[Noise, Fraction]:
+    """The mechanism of a noisy threshold and its parameter: rho of a Gaussian, epsilon of a Laplace.
+
+    Whichever asks for fewer units: per_unit/epsilon * ln(.) against sqrt(per_unit/(2 rho)) * sqrt(2 ln(.)).
+    """
+    if price.accountant == "pure":
+        return "laplace", amount
+    tail = math.log(max(2.0, per_unit / float(price.delta_keys)))
+    epsilon = laplace_epsilon(amount)
+    laplace = per_unit / float(epsilon) * tail
+    gaussian = math.sqrt(per_unit / (2 * float(amount))) * math.sqrt(2 * tail)
+    return ("gaussian", amount) if gaussian < laplace else ("laplace", epsilon)
+
+
+def _coordinates(
+    number: int, measure: Measure, release: Release, found: Protected, policy: Policy
+) -> tuple[Coordinate, ...]:
+    declared = _declared(measure, release, policy)
+    rows = found.rows_max
+    match measure.kind:
+        case "count":
+            kind: Literal["rows", "arguments"] = "rows" if measure.argument is None else "arguments"
+            return (Coordinate(number, kind, None, rows, declared=declared),)
+        case "units":
+            _check_unit(measure, release, policy)
+            groups = groups_max(release, rows, policy)
+            return (Coordinate(number, "units", None, groups, declared=declared),)
+        case "sum":
+            value = _value(measure, release, policy, rows)
+            bound = None if declared is None else declared * value.per_one
+            return (Coordinate(number, "sum", value, rows * value.magnitude, value.per_one, bound),)
+        case "mean":
+            return _mean(number, measure, release, policy, rows)
+
+
+def _mean(number: int, measure: Measure, release: Release, policy: Policy, rows: int) -> tuple[Coordinate, ...]:
+    value = _value(measure, release, policy, 2 * rows)
+    names = scope(release.source, policy)
+    assert measure.argument is not None
+    term = names.term(measure.argument)
+    count = Coordinate(number, "arguments", None, rows)
+    if term.low is None or term.high is None or not names.known_range(measure.argument):
+        return count, Coordinate(number, "centred", value, 4 * rows * value.magnitude, 2 * value.per_one)
+    low, high = (_units_of(end, value) for end in (term.low, term.high))
+    return count, Coordinate(
+        number, "centred", value, rows * max(1, high - low), 2 * value.per_one, twice_centre=low + high
+    )
+
+
+def _units_of(end: Fraction, value: Units) -> int:
+    return max(-value.magnitude, min(value.magnitude, int(end * value.per_one)))
+
+
+def _value(measure: Measure, release: Release, policy: Policy, rows: int) -> Units:
+    if measure.argument is None:
+        raise Refusal("0A000", f"{measure.kind} needs an argument")
+    term = scope(release.source, policy).term(measure.argument)
+    if not term.type.is_numeric:
+        name = {"mean": "avg"}.get(measure.kind, measure.kind)
+        raise Refusal("42883", f"function {name}({term.type}) does not exist", hint="Cast the argument to a number.")
+    return units(term, rows)
+
+
+def _check_unit(measure: Measure, release: Release, policy: Policy) -> None:
+    """COUNT(DISTINCT x) of a "units" measure: x must be the bare unit column of some scan."""
+    argument, names = measure.argument, scope(release.source, policy)
+    for column in columns(argument) if argument is not None else ():
+        unit = names.table(column.alias).unit if column.alias in names.names else None
+        if argument == column and unit is not None and unit.column == column.name and unit.name == release.unit:
+            return
+    raise Refusal("0A000", "COUNT(DISTINCT x) of units needs the unit column")
+
+
+def _declared(measure: Measure, release: Release, policy: Policy) -> Fraction | None:
+    """A contribution that an owner declares for this measure, in the measure's own unit.
+
+    It is only where to clip: a wrong one costs accuracy, never privacy.
+    """
+    names = scope(release.source, policy)
+    match measure:
+        case Measure("count", None):
+            entries = [table.contribution.get("count") for table in map(names.table, names.names)]
+        case Measure("units", _):
+            entries = [table.contribution.get("units") for table in map(names.table, names.names)]
+        case Measure("sum", Column(alias, name)):
+            entries = [names.table(alias).contribution.get(f"sum.{name}")]
+        case _:
+            return None
+    amounts = [Fraction(entry) for entry in entries if entry is not None]
+    return amounts[0] if len(amounts) == 1 else None
