@@ -98,7 +98,12 @@ def _known_function(fields: list[str]) -> KnownFunction:
 
 def _columns(text: str) -> tuple[RelationColumn, ...]:
     pairs = (column.rsplit(":", 1) for column in text.split(" "))
-    return tuple(RelationColumn(name, kind.rstrip("!"), kind.endswith("!")) for name, kind in pairs)
+    return tuple(RelationColumn(name, _type_name(kind.rstrip("!")), kind.endswith("!")) for name, kind in pairs)
+
+
+def _type_name(typname: str) -> str:
+    """The one-byte type is `"char"` everywhere else: `char` is SQL's."""
+    return '"char"' if typname == "char" else typname
 
 
 def _unescape(field: str) -> str | None:

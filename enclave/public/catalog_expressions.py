@@ -195,13 +195,19 @@ class Expressions(Predicates):
         bound = self.bind(node.this, scope)
         kind = type_of(bound.oid)
         index = node.expressions[0]
-        if not kind.element or isinstance(index, exp.Slice):
-            raise unsupported(node) if kind.element else Refusal("42804", f"cannot subscript type {kind.sql_name}")
-        at = self.caster.coerce(self.bind(index, scope), INT4)
-        # sqlglot counts literal subscripts from 0; the engine counts from 1, and so does Postgres but for vectors.
-        shift = int(not isinstance(index, exp.Column)) + int(bound.oid in (INT2VECTOR, OIDVECTOR))
-        position = f"{at.sql} + {shift}"
-        return Bound(f"(CASE WHEN {position} > 0 THEN {bound.sql}[CAST({position} AS BIGINT)] END)", kind.element)
+        if not kind.element:
+            raise Refusal("42804", f"cannot subscript type {kind.sql_name} because it does not support subscripting")
+        first = int(bound.oid in (INT2VECTOR, OIDVECTOR))  # vectors count from 0, arrays and the engine from 1
+        if isinstance(index, exp.Slice):
+            ends = (self._subscript(end, scope, first) for end in (index.this, index.expression))
+            return with_sql(bound, f"list_slice({bound.sql}, {', '.join(ends)})")
+        at = self._subscript(index, scope, first + int(_is_shifted(index)))
+        return Bound(f"(CASE WHEN {at} > 0 THEN {bound.sql}[{at}] END)", kind.element)
+
+    def _subscript(self, node: exp.Expr | None, scope: Scope, shift: int) -> str:
+        if node is None:
+            return "NULL"
+        return f"(CAST({self.caster.coerce(self.bind(node, scope), INT4).sql} AS BIGINT) + {shift})"
 
     def _tuple(self, node: exp.Expr, scope: Scope) -> Bound:
         return self.row([self.typed(item, scope) for item in node.expressions])
@@ -288,11 +294,17 @@ class Expressions(Predicates):
             raise Refusal("22023", f'unit "{unit}" not recognized for type timestamp with time zone')
         value = self.bind(node.expression, scope)
         value = self.caster.cast(value, TIMESTAMP) if value.oid == UNKNOWN else value
-        return Bound(f"CAST(date_part('{unit}', {value.sql}) AS DECIMAL(38,6))", NUMERIC)
+        scale = 6 if unit in ("second", "epoch") else 0
+        return Bound(f"CAST(date_part('{unit}', {value.sql}) AS DECIMAL(38,{scale}))", NUMERIC)
 
     def _truncate(self, node: exp.Expr, scope: Scope) -> Bound:
         unit = exp.Literal.string(node.args["unit"].name.lower())
         return self.call("date_trunc", [unit, node.this], scope)
+
+
+def _is_shifted(index: exp.Expr) -> bool:
+    """Whether sqlglot made a subscript count from 0: it does where it knows the type to be integer."""
+    return index.type is None or not index.type.is_type(exp.DataType.Type.UNKNOWN)
 
 
 def _is_zero(node: exp.Expr) -> bool:

@@ -100,7 +100,7 @@ shobj_description(oid, name) text = CAST(NULL AS VARCHAR)
 pg_get_constraintdef(oid) text = own_definition({0}, 0)
 pg_get_constraintdef(oid, bool) text = own_definition({0}, 0)
 pg_get_indexdef(oid) text = own_definition({0}, 0)
-pg_get_indexdef(oid, int4, bool) text = own_definition({0}, {1})
+pg_get_indexdef(oid, int4, bool) text = own_definition({0}, CASE WHEN {1} = 0 AND {2} THEN -1 ELSE {1} END)
 pg_table_is_visible(oid) bool = getvariable('own_visible_class')[{0}]
 pg_type_is_visible(oid) bool = getvariable('own_visible_type')[{0}]
 pg_function_is_visible(oid) bool = getvariable('own_visible_proc')[{0}]

@@ -9,7 +9,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from enclave.public.catalog_data import RelationColumn, fixed_rows, relations
-from enclave.public.catalog_sources import column_type
+from enclave.public.catalog_sources import column_type, columns_of
 from enclave.public.catalog_tables import DEFINITIONS, REG_NAMES, TYPE_NAMES, Row, rows, shared_rows
 from enclave.public.catalog_types import PgType, parse_array, type_of
 from policies.model import Policy
@@ -56,7 +56,7 @@ def mirrors(policy: Policy, analyst: str) -> dict[str, pa.Table]:
 @cache
 def _shared() -> dict[str, pa.Table]:
     """What all analysts share, made once in a process."""
-    fixed = {f"pg_catalog.{name}": _parsed(name) for name in fixed_rows() if name != "pg_get_keywords"}
+    fixed = {f"pg_catalog.{name}": _parsed(name) for name in fixed_rows()}
     made = shared_rows()
     names = fixed.keys() | made.keys()
     return {name: _table(name, fixed.get(name, []) + made.get(name, [])) for name in names}
@@ -66,7 +66,8 @@ def _columns(name: str) -> tuple[RelationColumn, ...]:
     if name in _OWN:
         return _OWN[name]
     schema, _, relation = name.partition(".")
-    return relations()[schema, relation].columns
+    found = relations().get((schema, relation))
+    return found.columns if found else columns_of(relation)
 
 
 def _table(name: str, given: Sequence[Row]) -> pa.Table:

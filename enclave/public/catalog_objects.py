@@ -40,7 +40,13 @@ class CatalogColumn:
 
 @dataclass(frozen=True, slots=True)
 class CatalogTable:
-    """A table as the catalogue describes it; `foreign` is (column, table it refers to)."""
+    """A table as the catalogue describes it.
+
+    Attributes:
+        foreign: (column, table it refers to) of a foreign key.
+        referenced: whether another table's foreign key points here.
+        grantee: the analyst who may read it.
+    """
 
     oid: int
     schema: str
@@ -52,6 +58,8 @@ class CatalogTable:
     columns: tuple[CatalogColumn, ...]
     key: tuple[str, ...] = ()
     foreign: tuple[str, CatalogTable] | None = None
+    referenced: bool = False
+    grantee: str = ""
 
     @property
     def attnums(self) -> Mapping[str, int]:
@@ -78,7 +86,9 @@ def tables_of(policy: Policy, analyst: str) -> tuple[CatalogTable, ...]:
     for position, name in enumerate(visible):
         oid = TABLE_OID_MIN + TABLE_OID_STEP * position
         tables[name] = _table(oid, name, policy.tables[name], owners)
-    return tuple(_with_foreign_key(table, policy.tables[table.name], tables) for table in tables.values())
+    linked = [_with_foreign_key(table, policy.tables[table.name], tables) for table in tables.values()]
+    targets = {table.foreign[1].name for table in linked if table.foreign}
+    return tuple(replace(table, referenced=table.name in targets, grantee=analyst) for table in linked)
 
 
 def role_oids(policy: Policy, analyst: str) -> dict[str, int]:

@@ -73,7 +73,7 @@ def columns_of(name: str) -> tuple[RelationColumn, ...]:
 
 def column_type(column: RelationColumn) -> int:
     """The type of a catalogue column; text for what no value can have."""
-    kind = type_named('"char"' if column.type_name == "char" else column.type_name)
+    kind = type_named(column.type_name)
     return kind.oid if kind else TEXT
 
 

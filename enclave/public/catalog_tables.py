@@ -80,6 +80,8 @@ REG_NAMES: Final = "own.names"
 """Mirror of our own: OID -> name as regclass, regtype, ... print it, and whether the search path finds it."""
 DEFINITIONS: Final = "own.definitions"
 """Mirror of our own: the texts that pg_get_constraintdef and pg_get_indexdef answer."""
+PRETTY: Final = -1
+"""The `number` of an index definition that leaves out schemas the search path finds."""
 TYPE_NAMES: Final = "own.types"
 """Mirror of our own: what format_type needs."""
 
@@ -107,8 +109,9 @@ def _class_row(table: CatalogTable, oid: int, name: str, relkind: str, natts: in
         "relnatts": natts,
         "relispopulated": True,
         "relreplident": "d" if relkind == "r" and table.schema == "public" else "n",
-        # A foreign key brings triggers on both sides; psql asks for them only where this is true.
-        "relhastriggers": relkind == "r" and table.foreign is not None,
+        # A foreign key brings triggers on both sides.
+        "relhastriggers": relkind == "r" and (table.foreign is not None or table.referenced),
+        "relacl": [f"{table.grantee}=r/{table.owner}"] if table.grantee and relkind == "r" else None,
     }
 
 
@@ -263,7 +266,12 @@ def _role_row(name: str, oid: int, analyst: str) -> Row:
     return {
         "oid": oid,
         "rolname": name,
+        "rolsuper": False,
         "rolinherit": True,
+        "rolcreaterole": False,
+        "rolcreatedb": False,
+        "rolreplication": False,
+        "rolbypassrls": False,
         "rolcanlogin": name == analyst,
         "rolconnlimit": -1,
         "rolpassword": "********",
@@ -271,7 +279,10 @@ def _role_row(name: str, oid: int, analyst: str) -> Row:
 
 
 def _user_row(name: str, oid: int) -> Row:
-    return {"usename": name, "usesysid": oid, "passwd": "********"}
+    return {"usename": name, "usesysid": oid, **_POWERLESS, "passwd": "********"}
+
+
+_POWERLESS: Final = {"usecreatedb": False, "usesuper": False, "userepl": False, "usebypassrls": False}
 
 
 def _pg_tables_row(table: CatalogTable) -> Row:
@@ -281,7 +292,7 @@ def _pg_tables_row(table: CatalogTable) -> Row:
         "tableowner": table.owner,
         "hasindexes": bool(table.key),
         "hasrules": False,
-        "hastriggers": table.foreign is not None,
+        "hastriggers": table.foreign is not None or table.referenced,
         "rowsecurity": False,
     }
 
@@ -291,13 +302,13 @@ def _pg_indexes_row(table: CatalogTable) -> Row:
         "schemaname": table.schema,
         "tablename": table.name,
         "indexname": key_name(table),
-        "indexdef": _index_definition(table),
+        "indexdef": _index_definition(table, pretty=False),
     }
 
 
-def _index_definition(table: CatalogTable) -> str:
+def _index_definition(table: CatalogTable, *, pretty: bool) -> str:
     columns = ", ".join(map(quote_ident, table.key))
-    owner = f"{quote_ident(table.schema)}.{quote_ident(table.name)}"
+    owner = table.shown if pretty else f"{quote_ident(table.schema)}.{quote_ident(table.name)}"
     return f"CREATE UNIQUE INDEX {quote_ident(key_name(table))} ON {owner} USING btree ({columns})"
 
 
@@ -305,7 +316,8 @@ def _definition_rows(tables: Iterable[CatalogTable]) -> Iterator[Row]:
     for table in tables:
         columns = ", ".join(map(quote_ident, table.key))
         if table.key:
-            yield {"oid": table.oid + 1, "number": 0, "definition": _index_definition(table)}
+            yield {"oid": table.oid + 1, "number": 0, "definition": _index_definition(table, pretty=False)}
+            yield {"oid": table.oid + 1, "number": PRETTY, "definition": _index_definition(table, pretty=True)}
             yield {"oid": table.oid + 2, "number": 0, "definition": f"PRIMARY KEY ({columns})"}
         for number, name in enumerate(table.key, 1):
             yield {"oid": table.oid + 1, "number": number, "definition": quote_ident(name)}
