@@ -353,7 +353,6 @@ _HANDLERS: Final[dict[type[m.Frontend], Callable[[Backend, Any], Work]]] = {
     m.Flush: Backend._nothing,
     m.Sync: Backend._sync,
     m.FunctionCall: Backend._function_call,
-    m.CopyFrontend: Backend._nothing,
 }
 
 _ALREADY: Final = Notice("there is already a transaction in progress", "WARNING", sqlstate.ACTIVE_SQL_TRANSACTION)

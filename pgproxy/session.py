@@ -218,7 +218,8 @@ class Session:
             return None
         if kind is m.Terminate:
             self._event = Close()
-        if kind is m.Terminate or self._state is State.SKIPPING:
+        # Postgres docs, Message Flow, COPY: what is still sent after a failed COPY is accepted and ignored.
+        if kind in (m.Terminate, m.CopyFrontend) or self._state is State.SKIPPING:
             return None
         if frame.body is None:
             raise _too_long(kind)
