@@ -21,11 +21,13 @@ from enclave.public.catalog_bind import Queries
 from enclave.public.catalog_casts import REG_KINDS
 from enclave.public.catalog_data import relations
 from enclave.public.catalog_from import CATALOGUE_SCHEMAS
+from enclave.public.catalog_functions import SERIES_MAX
 from enclave.public.catalog_macros import MACROS, VARIABLES
 from enclave.public.catalog_mirrors import mirrors
 from enclave.public.catalog_names import fold
 from enclave.public.catalog_scope import Query, Scope
 from enclave.public.catalog_settings import VERSION
+from enclave.public.catalog_sources import TOO_LONG
 from enclave.public.catalog_tables import REG_NAMES
 from enclave.public.catalog_text import arrow_type, column
 from enclave.public.catalog_types import TEXT, identifier, quote, type_named
@@ -154,6 +156,8 @@ def _translated(error: duckdb.Error) -> Exception:
     words = str(error)
     if "More than one row returned by a subquery" in words:
         return Refusal("21000", "more than one row returned by a subquery used as an expression")
+    if TOO_LONG in words:
+        return Refusal("54000", f"generate_series() is limited to {SERIES_MAX} rows in a catalogue query")
     if "must appear in the GROUP BY clause" in words:
         return Refusal("42803", "a column must appear in the GROUP BY clause or be used in an aggregate function")
     if isinstance(error, duckdb.BinderException | duckdb.NotImplementedException):

@@ -55,10 +55,15 @@ class Queries(Sources):
         Raises:
             Refusal: as Expressions.bind; 42601 where set operations do not match.
         """
+        body = node
+        while isinstance(body, exp.Subquery | exp.Paren):
+            body = body.this
+        if isinstance(body, exp.Select) and targets is None:
+            return self._query(node, scope, [TEXT] * len(body.expressions))
         bound = self._query(node, scope, targets)
         if any(column.oid == UNKNOWN for column in bound.columns):
             wanted = [TEXT if column.oid == UNKNOWN else column.oid for column in bound.columns]
-            return self._query(node, scope.parent.child() if scope.parent else Scope(), wanted)
+            return self._query(node, _again(scope), wanted)
         return bound
 
     def _query(self, node: exp.Expr, scope: Scope, targets: list[int] | None) -> Query:
@@ -175,7 +180,7 @@ class Queries(Sources):
             OutputColumn(name, f"c{at}", bound.oid, bound.typmod, bound.fields)
             for at, (name, bound) in enumerate(items, 1)
         )
-        listed = ", ".join(f"{bound.sql} AS c{at}" for at, (_, bound) in enumerate(items, 1))
+        listed = ", ".join(f"{bound.sql} AS c{at}" for at, (_, bound) in enumerate(items, 1)) or "NULL AS c0"
         having = node.args.get("having")
         after = f" HAVING {self.condition(having.this, scope, 'HAVING').sql}" if having else ""
         tail = self._tail(node, scope, columns, items)
@@ -187,14 +192,13 @@ class Queries(Sources):
         items: list[tuple[str, Bound]] = []
         for item in node.expressions:
             items += self._item(item, scope)
-        if not items:
-            raise Refusal("0A000", "an empty select list is not supported in a catalogue query")
-        if targets is not None and len(targets) == len(items):
-            return [
-                (name, self.caster.coerce(bound, oid) if bound.oid == UNKNOWN and oid != UNKNOWN else bound)
-                for (name, bound), oid in zip(items, targets, strict=True)
-            ]
-        return items
+        if targets is None:
+            return items
+        wanted = [*targets, *[TEXT] * len(items)]  # a star may have made more items than there were nodes
+        return [
+            (name, self.caster.coerce(bound, oid) if bound.oid == UNKNOWN and oid != UNKNOWN else bound)
+            for (name, bound), oid in zip(items, wanted, strict=False)
+        ]
 
     def _item(self, item: exp.Expr, scope: Scope) -> list[tuple[str, Bound]]:
         if isinstance(item, exp.Star):

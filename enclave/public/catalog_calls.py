@@ -13,9 +13,21 @@ from enclave.public.catalog_casts import Caster
 from enclave.public.catalog_data import known_functions
 from enclave.public.catalog_names import function_name
 from enclave.public.catalog_scope import Bound, Environment, Query, Scope
-from enclave.public.catalog_types import BOOL, RECORD, TEXT, UNKNOWN, identifier, type_named, type_of
+from enclave.public.catalog_types import (
+    BOOL,
+    JSON,
+    RECORD,
+    REGTYPE,
+    TEXT,
+    UNKNOWN,
+    identifier,
+    type_named,
+    type_of,
+)
 from rewriter.refusal import Refusal
 
+WORK_MAX: Final = 200_000
+"""Expressions bound for one statement; the largest captured one has 3,000. Nested set operations bind parts twice."""
 NULL: Final = Bound("NULL", UNKNOWN)
 _ARGUMENT: Final = re.compile(r"\{(\*|[0-9])\}")
 
@@ -33,6 +45,7 @@ class Calls:
         self.parameters = parameters
         self.caster = Caster(environment)
         self.parameter_count = len(parameters)
+        self.work = 0
 
     def query(self, node: exp.Expr, scope: Scope, targets: list[int] | None = None) -> Query:
         """Bind a query; see catalog_bind."""
@@ -67,6 +80,10 @@ class Calls:
         if name in ("row",) and from_us:
             return self.row([self.typed(node, scope) for node in nodes])
         bounds = [self.bind(node, scope) for node in nodes]
+        if name == "pg_typeof" and from_us and len(bounds) == 1:
+            return Bound(f"CAST({bounds[0].oid} AS BIGINT)", REGTYPE)
+        if name == "json_build_object" and from_us and len(bounds) % 2 == 0:
+            return self._json_object([self.caster.typed(bound) for bound in bounds])
         function = functions.find(name, [bound.oid for bound in bounds]) if from_us else None
         if function is not None:
             return self._applied(function, bounds)
@@ -81,6 +98,13 @@ class Calls:
         shown = f"{qualifier}.{name}" if qualifier else name
         hint = "No function matches the given name and argument types. You might need to add explicit type casts."
         raise Refusal("42883", f"function {shown}({given}) does not exist", hint=hint)
+
+    def _json_object(self, bounds: list[Bound]) -> Bound:
+        keys = [self.caster.cast(bound, TEXT).sql for bound in bounds[::2]]
+        values = [f"coalesce(CAST(to_json({bound.sql}) AS VARCHAR), 'null')" for bound in bounds[1::2]]
+        pairs = [f"CAST(to_json({key}) AS VARCHAR), ' : ', {value}" for key, value in zip(keys, values, strict=True)]
+        parts = ", ', ', ".join(pairs)
+        return Bound(f"concat('{{', {parts or chr(39) * 2}, '}}')", JSON)
 
     def row(self, bounds: list[Bound]) -> Bound:
         """Make a composite value."""

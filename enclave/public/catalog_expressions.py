@@ -11,7 +11,7 @@ from typing import Final
 from sqlglot import exp
 
 from enclave.answer import Parameter
-from enclave.public.catalog_calls import NULL, arguments_of, unsupported, with_sql
+from enclave.public.catalog_calls import NULL, WORK_MAX, arguments_of, unsupported, with_sql
 from enclave.public.catalog_names import fold, function_name, target_name
 from enclave.public.catalog_parse import PARAMETER
 from enclave.public.catalog_predicates import COMPARISONS, Predicates
@@ -78,6 +78,9 @@ class Expressions(Predicates):
         Raises:
             Refusal: 42703, 42P01, 42883, 42804, 22P02 in Postgres' words; 0A000 for what is not supported here.
         """
+        self.work += 1
+        if self.work > WORK_MAX:
+            raise Refusal("54001", "statement is too complex")
         handler = _HANDLERS.get(type(node))
         if handler is not None:
             return handler(self, node, scope)
@@ -220,6 +223,8 @@ class Expressions(Predicates):
         categories = type_of(left.oid).category + type_of(right.oid).category
         if categories in ("DT", "TD", "DD") and operator in "+-":
             return _moved(left, right, operator, categories)
+        if left.oid == DATE and categories == "DN":
+            return _date_shift(left, right, operator)
         left, right = self.caster.pair(left, right, operator)
         if type_of(left.oid).category != "N" or type_of(right.oid).category != "N":
             return _date_shift(left, right, operator)

@@ -203,7 +203,6 @@ round(numeric, int4) numeric = round({0}, {1})
 mod(any, any) same = {0} % {1}
 sign(any) same = sign({0})
 sqrt(float8) float8 = CASE WHEN {0} >= 0 THEN sqrt({0}) END
-json_build_object(variadic any) json = own_json_object([{*}])
 to_json(any) json = to_json({0})
 row_to_json(any) json = to_json({0})
 array_to_json(any) json = to_json({0})

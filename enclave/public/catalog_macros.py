@@ -53,8 +53,6 @@ MACROS: Final = (
         ELSE coalesce(array_to_string(list_filter(l, lambda e: e IS NOT NULL), s), '') END""",
     """own_format(f, l) AS list_reduce(list_prepend(f, l), lambda a, e:
         regexp_replace(a, '%[sIL]', replace(coalesce(e, ''), '\\', '\\\\')))""",
-    """own_json_object(l) AS '{' || array_to_string([l[i] || ' : ' || l[i + 1] FOR i IN range(1, len(l), 2)], ', ')
-        || '}'""",
     """own_array_out(l) AS '{' || array_to_string(list_transform(l, lambda e: CASE WHEN e IS NULL THEN 'NULL'
         WHEN regexp_full_match(e, '[^\\s",{}\\\\]+') AND upper(e) <> 'NULL' THEN e
         ELSE '"' || replace(replace(e, '\\', '\\\\'), '"', '\\"') || '"' END), ',') || '}'""",

@@ -13,9 +13,7 @@ ANONYMOUS: Final = "?column?"
 _NODE_NAMES: Final[dict[type[exp.Expr], str]] = {
     exp.ArrayAgg: "array_agg",
     exp.ArraySize: "array_length",
-    exp.Ceil: "ceil",
     exp.CurrentCatalog: "current_catalog",
-    exp.CurrentTimestamp: "now",
     exp.CurrentVersion: "version",
     exp.Explode: "unnest",
     exp.ExplodingGenerateSeries: "generate_series",
@@ -31,6 +29,12 @@ _NODE_NAMES: Final[dict[type[exp.Expr], str]] = {
     exp.TimeToStr: "to_char",
     exp.TimestampTrunc: "date_trunc",
 }
+_SYNONYMS: Final[dict[type[exp.Expr], tuple[str, ...]]] = {
+    exp.Ceil: ("ceil", "ceiling"),
+    exp.CurrentTimestamp: ("current_timestamp", "now"),
+    exp.Length: ("length", "char_length", "character_length"),
+    exp.Substring: ("substring", "substr"),
+}
 
 
 def function_name(node: exp.Expr) -> str:
@@ -38,6 +42,11 @@ def function_name(node: exp.Expr) -> str:
     kept = node.meta.get("name")
     if isinstance(kept, str):
         return kept.lower()
+    if type(node) in _SYNONYMS:
+        # The parser keeps no name, but it keeps where the name stood.
+        length = node.meta.get("end", -1) - node.meta.get("start", 0) + 1
+        found = [name for name in _SYNONYMS[type(node)] if len(name) == length]
+        return found[0] if found else _SYNONYMS[type(node)][0]
     if isinstance(node, exp.Anonymous):
         return str(node.this).lower() if isinstance(node.this, str) else node.name.lower()
     if isinstance(node, exp.Trim):

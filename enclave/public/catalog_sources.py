@@ -21,6 +21,8 @@ from enclave.public.catalog_types import (
 )
 from rewriter.refusal import Refusal
 
+TOO_LONG: Final = "own: too long a series"
+"""What the engine says where a series has more than SERIES_MAX rows."""
 SET_FUNCTIONS: Final = frozenset({"unnest", "generate_series", "generate_subscripts", "_pg_expandarray"})
 
 
@@ -89,8 +91,9 @@ def _series(arguments: list[Bound]) -> RowList:
     kind = "BIGINT" if wide else "INTEGER"
     start, stop = arguments[0].sql, arguments[1].sql
     step = arguments[2].sql if len(arguments) == 3 else "1"
-    last = f"least({stop}, {start} + {SERIES_MAX} * greatest({step}, 1))"
-    series = f"generate_series(CAST({start} AS BIGINT), CAST({last} AS BIGINT), CAST({step} AS BIGINT))"
+    wide_ends = f"CAST({start} AS BIGINT), CAST({stop} AS BIGINT), CAST({step} AS BIGINT)"
+    many = f"abs(CAST({stop} AS HUGEINT) - {start}) > {SERIES_MAX} * abs(CAST({step} AS HUGEINT))"
+    series = f"CASE WHEN {many} THEN error('{TOO_LONG}') ELSE generate_series({wide_ends}) END"
     return RowList(f"CAST({series} AS {kind}[])", INT8 if wide else INT4)
 
 
