@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,13 +13,36 @@ import pyarrow.parquet as pq
 
 from policies.model import Policy, Table
 from policies.sqltype import SqlType
-from rewriter.terms import stored_type
+from rewriter.terms import quote, stored_type
 
 _HASH_CHUNK: Final = 1 << 20
 
 
 class LoadError(Exception):
     """A file cannot be loaded. Its words are for the owner and the operator and hold no value of the data."""
+
+
+class PublicTables:
+    """Sizes of the public tables that an engine holds (`rewriter.keys.PublicFacts`)."""
+
+    def __init__(self, number: Callable[[str], int]) -> None:
+        """Take how to run SQL for one number; results are kept, public tables do not change while the room runs."""
+        self._number = number
+        self._known: dict[str, int] = {}
+
+    def rows(self, table: str) -> int:
+        """Rows of a public table."""
+        return self._count(f"SELECT count(*) FROM {quote(table)}")
+
+    def distinct(self, table: str, columns: tuple[str, ...]) -> int:
+        """Distinct combinations of some columns of a public table."""
+        picked = ", ".join(map(quote, columns)) or "1"
+        return self._count(f"SELECT count(*) FROM (SELECT DISTINCT {picked} FROM {quote(table)})")
+
+    def _count(self, sql: str) -> int:
+        if sql not in self._known:
+            self._known[sql] = self._number(sql)
+        return self._known[sql]
 
 
 def find(folder: Path, policy: Policy) -> dict[str, Path]:

@@ -19,39 +19,16 @@ from enclave.clear import contribution, noise
 from enclave.clear.noise import Noisy, Sampler
 from enclave.clear.partials import Partials, prf_of_unit
 from enclave.clear.vault import run
+from enclave.tables import PublicTables
 from policies.model import Policy
 from rewriter import compile as compiler
 from rewriter import cost
 from rewriter.bound import groups_max, property_of
 from rewriter.cost import Coordinate, Price, Stages
 from rewriter.plan import NoisyGroups, Release
-from rewriter.terms import quote
 
 _MEAN_ABSOLUTE: Final = {"laplace": 1.0, "gaussian": math.sqrt(2 / math.pi)}
 """Expected absolute value of noise of scale 1."""
-
-
-class PublicTables:
-    """Sizes of the public tables that an engine holds."""
-
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Read from a connection; sizes are kept, public tables do not change while the room runs."""
-        self._connection = connection
-        self._known: dict[str, int] = {}
-
-    def rows(self, table: str) -> int:
-        """Rows of a public table."""
-        return self._count(f"SELECT count(*) FROM {quote(table)}")
-
-    def distinct(self, table: str, columns: tuple[str, ...]) -> int:
-        """Distinct combinations of some columns of a public table."""
-        picked = ", ".join(map(quote, columns)) or "1"
-        return self._count(f"SELECT count(*) FROM (SELECT DISTINCT {picked} FROM {quote(table)})")
-
-    def _count(self, sql: str) -> int:
-        if sql not in self._known:
-            self._known[sql] = int(run(self._connection.cursor(), sql)[0][0])
-        return self._known[sql]
 
 
 class Engine:
@@ -65,7 +42,7 @@ class Engine:
         self._policy = policy
         self._secret = secret
         self._sampler = sampler
-        self.facts = PublicTables(connection)
+        self.facts = PublicTables(lambda sql: int(run(connection.cursor(), sql)[0][0]))
 
     def release(self, plan: Release, price: Price) -> Noised:
         """Run a plan at a price.
@@ -134,7 +111,8 @@ class _Run:
         if not self.plan.keys:
             return pa.table({"whole": pa.array([True])})
         sql = compiler.groups(self.plan, self.engine.policy)
-        return self.connection.sql(sql).to_arrow_table()
+        table: pa.Table = self.connection.sql(sql).to_arrow_table()
+        return table
 
     def _noisy_groups(self, per_unit: int) -> pa.Table:
         """The groups whose noisy count of units reaches the threshold."""

@@ -58,7 +58,8 @@ class Partials:
         keys = ", ".join(self._keys)
         source = "p" if prf is None else self._chosen(per_unit, prf)
         sql = f"SELECT {keys}, count(*) AS n FROM {source} GROUP BY ALL ORDER BY ALL"
-        return self._connection.sql(sql).to_arrow_table()
+        table: pa.Table = self._connection.sql(sql).to_arrow_table()
+        return table
 
     def set_groups(self, groups: pa.Table) -> None:
         """Fix the groups, in order: `g` numbers them, `q` keeps the partial sums that are in one of them."""
