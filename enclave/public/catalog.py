@@ -89,6 +89,8 @@ class Catalog:
         """Whether a statement reads nothing but the catalogue and constants, so that it belongs here."""
         if not isinstance(tree, exp.Query | exp.Values):
             return False
+        if any(fold(dot.this) == "dp" for dot in tree.find_all(exp.Dot)):
+            return False  # the room's own functions are not the catalogue's
         ctes = {fold(cte.args["alias"].this) for cte in tree.find_all(exp.CTE)}
         return all(_in_catalogue(table, ctes) for table in tree.find_all(exp.Table))
 
@@ -147,11 +149,11 @@ class Catalog:
                 self._engine.execute(f"SET VARIABLE own_moment = TIMESTAMPTZ {quote(moment)}")
             result: pa.Table = self._engine.sql(query.sql).to_arrow_table()
         except duckdb.Error as error:
-            raise _translated(error) from None
+            raise _translated(error, query.sql) from None
         return result
 
 
-def _translated(error: duckdb.Error) -> Exception:
+def _translated(error: duckdb.Error, sql: str) -> Exception:
     """Say what failed without the engine's words: they echo values and texts that nobody typed."""
     words = str(error)
     if "More than one row returned by a subquery" in words:
@@ -160,6 +162,8 @@ def _translated(error: duckdb.Error) -> Exception:
         return Refusal("54000", f"generate_series() is limited to {SERIES_MAX} rows in a catalogue query")
     if "must appear in the GROUP BY clause" in words:
         return Refusal("42803", "a column must appear in the GROUP BY clause or be used in an aggregate function")
+    if isinstance(error, duckdb.InvalidInputException) and "regexp_" in sql:
+        return Refusal("2201B", "invalid regular expression")
     if isinstance(error, duckdb.BinderException | duckdb.NotImplementedException):
         return Refusal("0A000", "this form of catalogue query is not supported")
     if isinstance(error, duckdb.OutOfMemoryException):

@@ -26,7 +26,7 @@ from enclave.public.catalog_types import (
 )
 from rewriter.refusal import Refusal
 
-WORK_MAX: Final = 200_000
+WORK_MAX: Final = 50_000
 """Expressions bound for one statement; the largest captured one has 3,000. Nested set operations bind parts twice."""
 NULL: Final = Bound("NULL", UNKNOWN)
 _ARGUMENT: Final = re.compile(r"\{(\*|[0-9])\}")
@@ -128,7 +128,6 @@ class Calls:
         return self.caster.typed(bound) if oid == functions.ANY_ARRAY else self.caster.coerce(bound, oid)
 
     def _aggregate(self, name: str, nodes: list[exp.Expr], scope: Scope) -> Bound:
-        scope.aggregates += 1
         outer, scope.in_aggregate = scope.in_aggregate, True
         try:
             return self._aggregated(name, nodes, scope)
@@ -171,7 +170,7 @@ class Calls:
 
     def _window(self, node: exp.Expr, scope: Scope) -> Bound:
         inner = node.this
-        if node.args.get("spec") is not None or not isinstance(inner, exp.Func):
+        if node.args.get("spec") or node.args.get("alias") or not isinstance(inner, exp.Func):
             raise unsupported(node)
         bounds = [self.typed(item, scope) for item in arguments_of(inner) if not isinstance(item, exp.Star)]
         name = function_name(inner)

@@ -5,7 +5,7 @@ No cast fails because of a row: what cannot be converted is NULL.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from enclave.public.catalog_scope import Bound, Environment
@@ -136,8 +136,3 @@ class Caster:
         element = Bound("e", source)
         converted = self.cast(element, target).sql
         return bound.sql if converted == "e" else f"list_transform({bound.sql}, lambda e: {converted})"
-
-
-def renamed(bound: Bound, oid: int) -> Bound:
-    """The same engine value under another type."""
-    return replace(bound, oid=oid)

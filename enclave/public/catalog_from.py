@@ -19,6 +19,7 @@ from enclave.public.catalog_types import INT8, identifier, type_of
 from rewriter.refusal import Refusal
 
 CATALOGUE_SCHEMAS: Final = ("pg_catalog", "information_schema")
+_TABLE_ARGS: Final = frozenset({"this", "db", "catalog", "alias", "joins"})
 _SIDES: Final = {"LEFT": "LEFT JOIN", "RIGHT": "RIGHT JOIN", "FULL": "FULL JOIN", "": "JOIN"}
 
 
@@ -100,6 +101,9 @@ class Sources(Expressions):
         return f"({text}{''.join(self._join(join, scope) for join in node.args.get('joins') or [])})"
 
     def _relation(self, node: exp.Table, scope: Scope) -> tuple[str, Source]:
+        for key, value in node.args.items():
+            if value and key not in _TABLE_ARGS:
+                raise Refusal("0A000", f"{key.upper()} is not supported in a catalogue query")
         schema, name = fold(node.args.get("db")), fold(node.this)
         alias, names = _alias(node, name)
         engine_alias = f"t{next(self.numbers)}"
@@ -150,7 +154,7 @@ class Sources(Expressions):
             return self._rowless(name, alias, names, engine_alias, ordinality)
         columns = _function_columns(rows, alias if node.args.get("alias") else name, ordinality)
         text = _unnested(rows, ordinality)
-        source = Source(alias, engine_alias, renamed(columns, names), from_function=True)
+        source = Source(alias, engine_alias, renamed(columns, names))
         return f"LATERAL ({text}) AS {engine_alias}", source
 
     def _rowless(

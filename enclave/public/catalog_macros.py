@@ -24,7 +24,7 @@ VARIABLES: Final = (
 MACROS: Final = (
     "own_now() AS getvariable('own_moment')",
     """own_reg(names, o) AS CASE WHEN o = 0 THEN '-' ELSE coalesce(names[o], CAST(o AS VARCHAR)) END""",
-    """own_find(k, s) AS (SELECT min(n."oid") FROM "own.names" n WHERE n."kind" = k
+    """own_find(k, s) AS (SELECT min(n."oid") FROM "own.names" n WHERE n."kind" IN (k, k || ' alias')
         AND n."name" = regexp_replace(s, '^(pg_catalog|public)\\.', ''))""",
     """own_role(o) AS coalesce(getvariable('own_role')[o], 'unknown (OID=' || CAST(o AS VARCHAR) || ')')""",
     """own_setting(s) AS (SELECT any_value(x."setting") FROM "pg_catalog.pg_settings" x

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from enclave.public.catalog_types import CID, OID, TID, UNKNOWN, XID, identifier
+from enclave.public.catalog_types import CID, OID, TID, XID, identifier
 from rewriter.refusal import Refusal
 
 
@@ -80,7 +80,6 @@ class Source:
     table_oid: int = 0
     merged: frozenset[str] = frozenset()
     open_ended: bool = False
-    from_function: bool = False
 
     def bind(self, column: OutputColumn) -> Bound:
         """Refer to one of the columns."""
@@ -115,7 +114,6 @@ class Scope:
     ctes: dict[str, tuple[str, tuple[OutputColumn, ...]]] = field(default_factory=dict)
     references: list[tuple[Source, str]] = field(default_factory=list)
     in_aggregate: bool = False
-    aggregates: int = 0
 
     def child(self) -> Scope:
         """The scope of a subquery."""
@@ -185,8 +183,3 @@ class Environment(Protocol):
 
     def filled(self, physical: str) -> bool:
         """Whether a mirror of this name has rows; the others are not made."""
-
-
-def unknown_to_text(oid: int) -> int:
-    """Postgres resolves a literal that nothing else has typed as text."""
-    return 25 if oid == UNKNOWN else oid

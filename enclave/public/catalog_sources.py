@@ -91,9 +91,9 @@ def _series(arguments: list[Bound]) -> RowList:
     kind = "BIGINT" if wide else "INTEGER"
     start, stop = arguments[0].sql, arguments[1].sql
     step = arguments[2].sql if len(arguments) == 3 else "1"
-    wide_ends = f"CAST({start} AS BIGINT), CAST({stop} AS BIGINT), CAST({step} AS BIGINT)"
     many = f"abs(CAST({stop} AS HUGEINT) - {start}) > {SERIES_MAX} * abs(CAST({step} AS HUGEINT))"
-    series = f"CASE WHEN {many} THEN error('{TOO_LONG}') ELSE generate_series({wide_ends}) END"
+    last = f"CASE WHEN {many} THEN CAST(error('{TOO_LONG}') AS BIGINT) ELSE {stop} END"
+    series = f"generate_series(CAST({start} AS BIGINT), {last}, CAST({step} AS BIGINT))"
     return RowList(f"CAST({series} AS {kind}[])", INT8 if wide else INT4)
 
 

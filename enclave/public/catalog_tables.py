@@ -344,6 +344,7 @@ def _role_names(roles: Mapping[str, int]) -> Iterator[Row]:
 def _fixed_names() -> Iterator[Row]:
     for kind in _types():
         yield {"kind": "type", "oid": kind.oid, "name": kind.sql_name, "visible": True}
+        yield {"kind": "type alias", "oid": kind.oid, "name": kind.name, "visible": True}
     for name, oid in SCHEMA_OIDS.items():
         yield {"kind": "namespace", "oid": oid, "name": quote_ident(name), "visible": True}
     for row in fixed_rows()["pg_proc"]:
