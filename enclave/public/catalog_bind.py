@@ -229,6 +229,8 @@ class Queries(Sources):
             return ""
         if any(group.args.get(key) for key in ("grouping_sets", "cube", "rollup")):
             raise unsupported(group)
+        if not group.expressions:
+            raise Refusal("42601", "syntax error at end of input")
         references = list(scope.references)
         keys = [self._group_key(key, scope, items) for key in group.expressions]
         extra = [sql for source, sql in references if _determined(source, keys)]

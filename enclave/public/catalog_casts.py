@@ -11,6 +11,7 @@ from typing import Final
 from enclave.public.catalog_scope import Bound, Environment
 from enclave.public.catalog_types import (
     BOOL,
+    BPCHAR,
     CHAR,
     NAME,
     NAME_BYTES_MAX,
@@ -102,7 +103,7 @@ class Caster:
             self.parameter_types.setdefault(bound.parameter, oid)
         if bound.literal is None:
             return Bound(f"CAST(NULL AS {type_of(oid).duck})", oid, typmod=typmod)
-        text = bound.literal[: typmod - 4] if oid in (VARCHAR, 1042) and typmod >= 4 else bound.literal
+        text = bound.literal[: typmod - 4] if oid in (VARCHAR, BPCHAR) and typmod >= 4 else bound.literal
         return Bound(literal(text, oid, self.environment.resolve), oid, typmod=typmod)
 
     def _converted(self, bound: Bound, oid: int, typmod: int) -> str:
@@ -130,7 +131,7 @@ class Caster:
             return f"left({sql}, 1)"
         if oid == NAME and bound.oid != NAME:
             return f"left({sql}, {NAME_BYTES_MAX})"
-        return f"left({sql}, {typmod - 4})" if oid in (VARCHAR, 1042) and typmod >= 4 else sql
+        return f"left({sql}, {typmod - 4})" if oid in (VARCHAR, BPCHAR) and typmod >= 4 else sql
 
     def _elementwise(self, bound: Bound, source: int, target: int) -> str:
         element = Bound("e", source)

@@ -33,7 +33,6 @@ from policies.model import Policy
 Row: TypeAlias = dict[str, Any]
 
 _HEAP, _BTREE = 2, 403
-_DEFAULT_COLLATION: Final = 100
 
 
 def rows(policy: Policy, analyst: str) -> dict[str, list[Row]]:
