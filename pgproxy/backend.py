@@ -19,9 +19,10 @@ from pgproxy import oids, sqlstate
 from pgproxy.codec import encode
 from pgproxy.events import Ask, Work, notice_response
 from pgproxy.grammar import command
+from pgproxy.guc import TABLE
 from pgproxy.parameters import bound_parameters
 from pgproxy.portal import Portal, Prepared, Store
-from pgproxy.settings import TABLE, Settings
+from pgproxy.settings import Settings
 from pgproxy.statements import Statement, split
 from pgproxy.transaction import Status, Transaction
 from pgproxy.values import data_rows, describe, result_formats

@@ -101,10 +101,12 @@ def _binary(data: Numbers, lengths: Numbers, like: Column) -> Column:
     """An Arrow binary column over `data`, value by value; NULL where `like` is."""
     offsets = np.zeros(len(lengths) + 1, np.int32)
     np.cumsum(lengths, out=offsets[1:])
-    valid = None if not like.null_count else pa.array(like.is_valid()).buffers()[1]
-    return pa.Array.from_buffers(
-        pa.binary(), len(lengths), [valid, pa.py_buffer(offsets), pa.py_buffer(data.reshape(-1))]
-    )
+    valid = None
+    if like.null_count:
+        bits = np.packbits(like.is_valid().to_numpy(zero_copy_only=False), bitorder="little")
+        valid = pa.py_buffer(bits.tobytes())
+    buffers = [valid, pa.py_buffer(offsets.tobytes()), pa.py_buffer(data.tobytes())]
+    return pa.Array.from_buffers(pa.binary(), len(lengths), buffers)
 
 
 def _decimals(column: Column) -> Column:
@@ -114,7 +116,8 @@ def _decimals(column: Column) -> Column:
     filled = column.fill_null(pa.scalar(Decimal(0)).cast(column.type))
     buffer = filled.buffers()[1]
     assert buffer is not None
-    limbs = np.frombuffer(buffer, "<i8").reshape(-1, 2)[filled.offset : filled.offset + len(filled)]
+    limbs = np.frombuffer(memoryview(buffer), "<i8").reshape(-1, 2)  # type: ignore[arg-type]
+    limbs = limbs[filled.offset : filled.offset + len(filled)]
     low = limbs[:, 0]
     small = (limbs[:, 1] == low >> 63) & (np.abs(low // 2) < 2**61 // 10**pad)
     if not small.all():

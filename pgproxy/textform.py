@@ -150,7 +150,8 @@ def _shortest(value: float, digits_fixed: int) -> str:
 
 
 def _next_real(value: float, towards: float) -> float:
-    return float(np.nextafter(np.float32(value), np.float32(towards)))
+    with np.errstate(over="ignore"):
+        return float(np.nextafter(np.float32(value), np.float32(towards)))
 
 
 def _placed(digits: str, digits_fixed: int) -> str:

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgproxy.settings import CUSTOM_MAX, TABLE, Settings
+from pgproxy.guc import TABLE
+from pgproxy.settings import CUSTOM_MAX, Settings
 from rewriter.refusal import Refusal
 
 
