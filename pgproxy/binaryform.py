@@ -116,7 +116,7 @@ def _decimals(column: Column) -> Column:
     filled = column.fill_null(pa.scalar(Decimal(0)).cast(column.type))
     buffer = filled.buffers()[1]
     assert buffer is not None
-    limbs = np.frombuffer(memoryview(buffer), "<i8").reshape(-1, 2)  # type: ignore[arg-type]
+    limbs = np.frombuffer(memoryview(buffer), "<i8").reshape(-1, 2)
     limbs = limbs[filled.offset : filled.offset + len(filled)]
     low = limbs[:, 0]
     small = (limbs[:, 1] == low >> 63) & (np.abs(low // 2) < 2**61 // 10**pad)

@@ -8,7 +8,7 @@ import ssl
 import sys
 import traceback
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from enclave.answer import Answer, Question
 from pgproxy import scram, sqlstate
@@ -79,8 +79,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socket is open."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # A cast, since uvloop's transports have its methods and not its class.
+        self._transport = transport = cast(asyncio.Transport, transport)
         transport.set_write_buffer_limits(WRITE_BYTES_HIGH)
         full = not self._host.opened(self)
         nonce = secrets.token_bytes(scram.NONCE_BYTES)
@@ -126,9 +126,12 @@ class Connection(asyncio.Protocol):
 
     def stop(self) -> None:
         """Hang up once what is running has been answered."""
-        if self._session is not None:
-            self._session.stop()
-            self._pump()
+        if self._session is None:
+            return
+        if self._session.state is State.TLS:
+            self.abort()  # in the middle of a handshake nothing can be said
+        self._session.stop()
+        self._pump()
 
     def abort(self) -> None:
         """Hang up now."""

@@ -19,6 +19,7 @@ import asyncpg
 import psycopg
 import pyarrow as pa
 import pytest
+import uvloop
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -312,6 +313,23 @@ async def test_tls_works_with_every_client(context: ssl.SSLContext, certificate:
         _, out, err = await psql(port, "-At", "-c", r"\conninfo", "-c", "select 1", **more)
         assert "SSL connection (protocol: TLSv1.3" in out, err
         assert "2024-02-29" in out
+
+
+def test_the_server_runs_on_uvloop_too(context: ssl.SSLContext) -> None:
+    async def visit() -> None:
+        room = Room()
+        async with serving(room, ssl_context=context, plaintext=False) as (_, port):
+            connection = await psycopg.AsyncConnection.connect(dsn(port), autocommit=True)
+            async with connection:
+                cursor = await connection.execute("select many")
+                assert len(await cursor.fetchall()) == 200_000
+                running = asyncio.create_task(connection.execute("select sleep"))
+                await asyncio.wait_for(room.started.wait(), 10)
+                await connection.cancel_safe(timeout=10)
+                with pytest.raises(psycopg.errors.QueryCanceled):
+                    await running
+
+    uvloop.run(visit())
 
 
 async def test_plain_text_is_refused_where_it_is_not_allowed(context: ssl.SSLContext) -> None:
