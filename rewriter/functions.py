@@ -6,6 +6,7 @@ in one step, so that what is proven and what runs cannot drift apart.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -35,11 +36,13 @@ from rewriter.terms import (
     rescale,
     stored_type,
     stored_width,
+    type_range,
     widen,
     width_for,
 )
 
 Operator = Callable[[Sequence[Term]], Term]
+SQL_MAX: Final = 2**21  # characters of one expression; an IN list of 20,000 entries has some 800,000
 LIST_MAX: Final = 20_000  # entries of an IN list; a BI tool's filter widget sends up to 10,000
 
 
@@ -55,12 +58,22 @@ def evaluate(expression: Expression, column: Callable[[Column], Term]) -> Term:
         case Constant():
             return constant(expression)
         case Cast(argument, type_):
-            return cast(evaluate(argument, column), type_)
+            return _bounded(cast(evaluate(argument, column), type_))
         case Call(name, arguments):
             operator = OPERATORS.get(name)
             if operator is None:
                 raise Refusal("42883", f"function {name} does not exist")
-            return operator([evaluate(argument, column) for argument in arguments])
+            least, most = ARITY.get(name, (1, LIST_MAX))
+            if not least <= len(arguments) <= most:
+                raise Refusal("42883", f"function {name} does not take {len(arguments)} arguments")
+            return _bounded(operator([evaluate(argument, column) for argument in arguments]))
+
+
+def _bounded(term: Term) -> Term:
+    """Refuse what has grown too long: some operators write an argument twice, so nesting doubles the text."""
+    if len(term.sql) > SQL_MAX:
+        raise Refusal("54001", "expression is too complex", hint="Nest fewer divisions, casts and CASEs.")
+    return term
 
 
 def cast(term: Term, target: SqlType) -> Term:
@@ -77,10 +90,9 @@ def cast(term: Term, target: SqlType) -> Term:
     if target.is_numeric and source == BOOLEAN and target == INTEGER:
         return exact(f"CAST({term.sql} AS INTEGER)", target, term.nullable, 0, Fraction(0), Fraction(1), 32)
     if target.is_text and source.is_text:
-        sql = f"left({term.sql}, {target.precision})" if target.precision else term.sql
-        return replace(term, sql=sql, type=target)
+        return replace(term, sql=_as_text(term.sql, target), type=target)
     if target.is_text and (source.is_integer or source in (DATE, BOOLEAN)):
-        return Term(f"CAST({term.sql} AS VARCHAR)", target, term.nullable)
+        return Term(_as_text(f"CAST({term.sql} AS VARCHAR)", target), target, term.nullable)
     if target.is_temporal and source.is_temporal:
         if stored_type(source) == stored_type(target):
             return replace(term, type=target)
@@ -90,23 +102,41 @@ def cast(term: Term, target: SqlType) -> Term:
     raise Refusal("42846", f"cannot cast type {source} to {target}")
 
 
+def _as_text(sql: str, target: SqlType) -> str:
+    """Cut to the length of a varchar(n) or char(n); spaces at the end of a char(n) do not count."""
+    cut = f"left({sql}, {target.precision})" if target.precision else sql
+    return f"rtrim({cut})" if target.name == "char" else cut
+
+
 def _cast_number(term: Term, target: SqlType) -> Term:
     """Rounds half away from zero from exact sources, half to even from floating ones, as Postgres does."""
     if target.is_floating:
         return replace(floating(term), type=target)
-    scale = target.scale or 0
-    if term.scale is not None and (term.scale <= scale or target == NUMERIC):
-        finer = term if target == NUMERIC else rescale(term, scale)
-        if finer is not None:
-            return replace(finer, type=target)
     if target == NUMERIC:
         return replace(term, type=target)
-    if term.scale is not None:
+    scale = target.scale or 0
+    if term.scale is not None and term.scale > scale:
         return _round_exact(term, scale, target)
+    finer = None if term.scale is None else rescale(term, scale)
+    if finer is not None:
+        return _in_range(replace(finer, type=target))
     width = stored_width(target)
-    top = Fraction(2 ** (width - 1), 10**scale)
-    sql = f"TRY_CAST(round_even({term.sql} * 1e{scale}, 0) AS {WIDTHS[width]})"
-    return exact(sql, target, True, scale, -top, top, width)
+    number = floating(term).sql
+    sql = f"TRY_CAST(round_even({number} * 1e{scale}, 0) AS {WIDTHS[width]})"
+    low, high = Fraction(-(2 ** (width - 1)), 10**scale), Fraction(2 ** (width - 1) - 1, 10**scale)
+    return _in_range(exact(sql, target, True, scale, low, high, width))
+
+
+def _in_range(term: Term) -> Term:
+    """NULL where an exact number is beyond its type: Postgres fails there, and that would tell of a row."""
+    low, high = type_range(term.type)
+    assert low is not None and high is not None and term.low is not None and term.high is not None  # noqa: PT018
+    if low <= term.low and term.high <= high:
+        return term
+    least, most = (f"CAST({end * 10 ** (term.scale or 0)} AS HUGEINT)" for end in (low, high))
+    sql = f"(CASE WHEN {term.sql} BETWEEN {least} AND {most} THEN {term.sql} END)"
+    clip = (max(low, min(high, end)) for end in (term.low, term.high))
+    return replace(term, sql=sql, nullable=True, low=next(clip), high=next(clip))
 
 
 def _round_exact(term: Term, scale: int, target: SqlType) -> Term:
@@ -120,17 +150,30 @@ def _round_exact(term: Term, scale: int, target: SqlType) -> Term:
         return _cast_number(floating(term), target)
     width = max(width, term.width)
     sql = f"(({widen(term, width)} + (CASE WHEN {term.sql} < 0 THEN -{half} ELSE {half} END)) // {unit})"
-    return exact(sql, target, term.nullable, scale, low, high, width)
+    return _in_range(exact(sql, target, term.nullable, scale, low, high, width))
+
+
+_WHOLE: Final = r"\s*[+-]?[0-9]+\s*"  # the engine alone would read '1.5', '1e3' and '0x1f' as integers too
+_TRUE: Final = ("t", "tr", "tru", "true", "y", "ye", "yes", "on", "1")  # Postgres docs, Boolean Type
+_FALSE: Final = ("f", "fa", "fal", "fals", "false", "n", "no", "of", "off", "0")
 
 
 def _cast_text(term: Term, target: SqlType) -> Term:
     sql = f"TRY_CAST({term.sql} AS {stored_type(target)})"
     if target.is_integer:
-        top = Fraction(2 ** (stored_width(target) - 1))
-        return exact(sql, target, True, 0, -top, top, stored_width(target))
+        whole = f"(CASE WHEN regexp_full_match({term.sql}, '{_WHOLE}') THEN {sql} END)"
+        top, width = Fraction(2 ** (stored_width(target) - 1)), stored_width(target)
+        return _in_range(exact(whole, target, True, 0, -top, top - 1, width))
+    if target == BOOLEAN:
+        true, false = (", ".join(f"'{word}'" for word in words) for words in (_TRUE, _FALSE))
+        word = f"lower(trim({term.sql}))"
+        sql = f"(CASE WHEN {word} IN ({true}) THEN TRUE WHEN {word} IN ({false}) THEN FALSE END)"
     if target.is_temporal:  # the engine reads 'infinity', and years that overflow once cast to TIMESTAMP
-        sql = f"(CASE WHEN {sql} BETWEEN '0001-01-01' AND '9999-12-31' THEN {sql} END)"
+        sql = f"(CASE WHEN {sql} BETWEEN '0001-01-01' AND '{_LAST[target.name]}' THEN {sql} END)"
     return Term(sql, target, True)
+
+
+_LAST: Final = {"date": "9999-12-31", "timestamp": "9999-12-31 23:59:59.999999"}
 
 
 def _same_numbers(terms: Sequence[Term]) -> tuple[list[Term], bool]:
@@ -347,13 +390,40 @@ def _like(keyword: str) -> Operator:
         value, pattern, escape = terms
         if not (value.type.is_text and pattern.type.is_text):
             raise _no_operator(keyword, terms[:2])
-        return Term(f"({value.sql} {keyword} {pattern.sql} ESCAPE {escape.sql})", BOOLEAN, value.nullable)
+        _check_pattern(pattern, escape)
+        sql = f"({value.sql} {keyword} {pattern.sql} ESCAPE {escape.sql})"
+        return Term(sql, BOOLEAN, value.nullable or pattern.nullable)
 
     return like
 
 
+_LITERAL: Final = re.compile(r"'((?:[^']|'')*)'")
+
+
+def _literal(term: Term) -> str | None:
+    """The value of a text constant, None for every other term."""
+    match = _LITERAL.fullmatch(term.sql) if term.type.is_text else None
+    return None if match is None else match[1].replace("''", "'")
+
+
+def _check_pattern(pattern: Term, escape: Term) -> None:
+    """Patterns are constants: the engine fails on some, and the pattern of a row must not decide that."""
+    sign, text = _literal(escape), _literal(pattern)
+    if sign is None or (text is None and pattern.sql != _NULL_TEXT):
+        raise Refusal("0A000", "LIKE needs a constant pattern", hint="Write the pattern as a literal.")
+    if len(sign) > 1:
+        raise Refusal("22025", "invalid escape string", hint="Escape string must be empty or one character.")
+    if text is not None and sign and (len(text) - len(text.rstrip(sign))) % 2:
+        raise Refusal("22025", "LIKE pattern must not end with escape character")
+
+
+_NULL_TEXT: Final = constant(Constant(TEXT, None)).sql
+
+
 def _case(terms: Sequence[Term]) -> Term:
     """`CASE WHEN c1 THEN v1 ... ELSE e END` over c1, v1, ..., e; a missing ELSE arrives as NULL."""
+    if len(terms) % 2 == 0:
+        raise Refusal("42883", f"function case does not take {len(terms)} arguments")
     conditions, values = terms[:-1:2], [*terms[1:-1:2], terms[-1]]
     if any(condition.type != BOOLEAN for condition in conditions):
         raise Refusal("42804", "argument of CASE/WHEN must be type boolean")
@@ -370,7 +440,8 @@ def _coalesce(terms: Sequence[Term]) -> Term:
 
 def _nullif(terms: Sequence[Term]) -> Term:
     left, right = _comparable("=", terms)
-    return replace(left, sql=f"nullif({left.sql}, {right.sql})", nullable=True, type=terms[0].type)
+    sql = f"(CASE WHEN {left.sql} = {right.sql} THEN NULL ELSE {terms[0].sql} END)"
+    return replace(terms[0], sql=sql, nullable=True)
 
 
 def _merge(construct: str, terms: Sequence[Term]) -> Sequence[Term]:
@@ -435,8 +506,14 @@ def _date_trunc(terms: Sequence[Term]) -> Term:
     unit, value = terms
     if not value.type.is_temporal:
         raise Refusal("42883", f"function date_trunc(unknown, {value.type}) does not exist")
+    if _literal(unit) not in TRUNCATIONS:
+        raise Refusal("22023", "unit not recognized for type timestamp without time zone")
     type_ = TIMESTAMP if value.type == TIMESTAMP else TIMESTAMPTZ
-    return Term(f"date_trunc({unit.sql}, CAST({value.sql} AS TIMESTAMP))", type_, value.nullable)
+    moment = f"CAST({value.sql} AS TIMESTAMP)"
+    if _literal(unit) == "century":  # Postgres' begin in 1901 and 2001, the engine's in 1900 and 2000
+        shifted = f"date_trunc('century', {moment} - INTERVAL 1 YEAR)"
+        return Term(f"({shifted} + INTERVAL 1 YEAR)", type_, value.nullable)
+    return Term(f"date_trunc({unit.sql}, {moment})", type_, value.nullable)
 
 
 def _extract(field: str) -> Operator:
@@ -500,3 +577,23 @@ OPERATORS: Final[dict[str, Operator]] = {
     "upper": _text_function("upper({0})"),
     "length": _length,
 }
+_TWO: Final = ("+", "*", "/", "%", "=", "<>", "<", "<=", ">", ">=", "nullif", "date_trunc")
+_ONE: Final = (
+    "negate",
+    "abs",
+    "not",
+    "is null",
+    "is true",
+    "lower",
+    "upper",
+    "length",
+    *map("extract {}".format, FIELDS),
+)
+ARITY: Final[dict[str, tuple[int, int]]] = {
+    **dict.fromkeys(_ONE, (1, 1)),
+    **dict.fromkeys((*_TWO, "-"), (2, 2)),
+    **dict.fromkeys(("like", "ilike"), (3, 3)),
+    "in": (2, LIST_MAX + 1),
+    "case": (3, LIST_MAX),
+}
+"""Least and most arguments of an operator; one or more where it is not said. Only a forged plan has others."""

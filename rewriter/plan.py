@@ -19,7 +19,8 @@ from typing import Any, Final, Literal, get_args
 
 import rfc8785
 
-from policies.sqltype import SqlType
+from policies import sqltype
+from policies.sqltype import NUMERIC, SqlType
 
 PLAN_DEPTH_MAX: Final = 200
 """Nesting of a plan's JSON; the parser allows less, so only a forged plan is deeper."""
@@ -306,7 +307,11 @@ def _decode(value: Any, depth: int) -> Any:
 
 _EXPRESSION: Final = get_args(Expression)
 _RELATION: Final = get_args(Relation)
+_MODIFIER: Final = (int, type(None))
 _FIELDS: Final[dict[tuple[str, str], tuple[type, ...]]] = {
+    ("SqlType", "name"): (str,),
+    ("SqlType", "precision"): _MODIFIER,
+    ("SqlType", "scale"): _MODIFIER,
     ("Call", "operator"): (str,),
     ("Cast", "argument"): _EXPRESSION,
     ("Cast", "type"): (SqlType,),
@@ -354,9 +359,12 @@ def _check_fields(node: Any) -> None:
     for field in dataclasses.fields(node):
         value, place = getattr(node, field.name), (name, field.name)
         wanted, elements = _FIELDS.get(place), _ELEMENTS.get(place)
-        if wanted is not None and not isinstance(value, wanted):
+        if wanted is not None and type(value) not in wanted:  # not isinstance: True is no number of groups
             raise ValueError(f"{name}.{field.name} is not of its type")
-        if elements is not None and not (isinstance(value, tuple) and all(isinstance(v, elements) for v in value)):
+        if elements is not None and not (isinstance(value, tuple) and all(type(v) in elements for v in value)):
             raise ValueError(f"{name}.{field.name} is not of its type")
         if place in _WORDS and value not in _WORDS[place]:
             raise ValueError(f"{name}.{field.name} is not of its type")
+    if isinstance(node, SqlType) and node != NUMERIC and sqltype.parse(str(node)) != node:
+        # Modifiers reach the engine's SQL: only a type that a policy could declare may pass.
+        raise ValueError("not a type")

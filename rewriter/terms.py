@@ -11,12 +11,12 @@ from __future__ import annotations
 import datetime as dt
 import math
 from dataclasses import dataclass, replace
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, InvalidOperation
 from fractions import Fraction
 from typing import Final
 
 from policies.model import Column as PolicyColumn
-from policies.sqltype import DATE, TIMESTAMP, SqlType
+from policies.sqltype import DATE, SqlType
 from rewriter.plan import Constant
 from rewriter.refusal import Refusal
 
@@ -26,6 +26,9 @@ _WIDTH_BITS: Final = {
     64: 62,
     128: 126,
 }  # a bit short of the type, so that a sign or a rounding never tips over
+EXPONENT_MAX: Final = 300  # decimal exponent of a constant: what is beyond has no DOUBLE
+DIGITS_MAX: Final = 1000  # characters of a number
+_DIGITS: Final = Context(prec=DIGITS_MAX)  # Python's default would round to 28 digits
 SCALE_MAX: Final = 18  # decimal digits of an exact intermediate; beyond, the term turns floating
 FIXED_POINT: Final = 2**40  # units of 1 in the integer form of a floating number
 UNIT_BITS_MAX: Final = 126  # a unit's whole contribution, in units, stays below 2**126
@@ -98,11 +101,16 @@ def declared_range(declared: PolicyColumn) -> tuple[Fraction | None, Fraction | 
     if declared.values is not None and declared.type.is_numeric:
         numbers = [Fraction(str(value)) for value in declared.values]
         return min(numbers), max(numbers)
-    bits = {"smallint": 15, "integer": 31, "bigint": 63}.get(declared.type.name)
+    return type_range(declared.type)
+
+
+def type_range(type_: SqlType) -> tuple[Fraction, Fraction] | tuple[None, None]:
+    """The least and greatest value of an exact type; None for floating ones and a numeric without precision."""
+    bits = {"smallint": 15, "integer": 31, "bigint": 63}.get(type_.name)
     if bits is not None:
         return Fraction(-(2**bits)), Fraction(2**bits - 1)
-    if declared.type.name == "numeric":
-        top = Fraction(10 ** (declared.type.precision or 0) - 1, 10 ** (declared.type.scale or 0))
+    if type_.name == "numeric" and type_.precision is not None:
+        top = Fraction(10**type_.precision - 1, 10 ** (type_.scale or 0))
         return -top, top
     return None, None
 
@@ -140,7 +148,8 @@ def constant(node: Constant) -> Term:
         return _exact_constant(value, node.type)
     if node.type.is_temporal:
         return Term(_temporal(value, node.type), node.type, False)
-    return Term(text(value), node.type, False)
+    # Spaces at the end of a char(n) do not count (Postgres docs, Character Types); the vault stores none.
+    return Term(text(value.rstrip(" ") if node.type.name == "char" else value), node.type, False)
 
 
 def parse_date(value: str) -> dt.date:
@@ -161,7 +170,10 @@ def parse_timestamp(value: str) -> dt.datetime:
             f'invalid input syntax for type timestamp: "{value}"',
             hint="Write YYYY-MM-DD HH:MM:SS.",
         ) from None
-    return moment if moment.tzinfo is None else moment.astimezone(dt.UTC).replace(tzinfo=None)
+    try:
+        return moment if moment.tzinfo is None else moment.astimezone(dt.UTC).replace(tzinfo=None)
+    except OverflowError:
+        raise Refusal("22008", f'timestamp out of range: "{value}"', hint="Years are 1 to 9999.") from None
 
 
 def widen(term: Term, width: int) -> str:
@@ -238,9 +250,11 @@ def _float_at_most(bound: Fraction) -> float:
 
 
 def _null_range(type_: SqlType) -> tuple[int | None, Fraction | None, Fraction | None, int]:
+    """The range of nothing but NULLs; that of a number is [0, 0], so that NULL does not unbound a CASE."""
     if type_.is_integer or type_.name == "numeric":
         return type_.scale or 0, Fraction(0), Fraction(0), stored_width(type_)
-    return None, None, None, 64
+    zero = Fraction(0) if type_.is_floating else None
+    return None, zero, zero, 64
 
 
 def _finite(value: str, type_: SqlType) -> float:
@@ -254,16 +268,16 @@ def _finite(value: str, type_: SqlType) -> float:
 
 
 def _exact_constant(value: str, type_: SqlType) -> Term:
-    try:
-        number = Decimal(value.strip())
-    except InvalidOperation:
-        raise Refusal("22P02", f'invalid input syntax for type {type_}: "{value}"') from None
-    digits = number.normalize().as_tuple().exponent
-    if not isinstance(digits, int):
-        raise Refusal("22003", f'"{value}" is out of range for type {type_}')
+    number = _decimal(value, type_)
+    digits = number.normalize(_DIGITS).as_tuple().exponent
+    assert isinstance(digits, int)
     if type_.is_integer and digits < 0:
         raise Refusal("22P02", f'invalid input syntax for type {type_}: "{value}"')
-    scale, exact_value = max(0, -digits), Fraction(number)
+    exact_value = _rounded(Fraction(number), type_)
+    low, high = type_range(type_)
+    if low is not None and high is not None and not low <= exact_value <= high:
+        raise Refusal("22003", f'value "{value}" is out of range for type {type_}')
+    scale = max(0, -digits) if type_.scale is None else min(max(0, -digits), type_.scale)
     width = width_for(scale, exact_value, exact_value) if scale <= SCALE_MAX else None
     if width is None:
         return Term(f"CAST('{float(number)!r}' AS DOUBLE)", type_, False, None, exact_value, exact_value)
@@ -271,10 +285,26 @@ def _exact_constant(value: str, type_: SqlType) -> Term:
     return exact(f"CAST({units} AS {WIDTHS[width]})", type_, False, scale, exact_value, exact_value, width)
 
 
+def _decimal(value: str, type_: SqlType) -> Decimal:
+    """Read a number of ordinary size: 1e999999999 would be a gigabyte as an integer."""
+    try:
+        number = Decimal(value.strip())
+    except InvalidOperation:
+        raise Refusal("22P02", f'invalid input syntax for type {type_}: "{value}"') from None
+    if not number.is_finite() or (number and abs(number.adjusted()) > EXPONENT_MAX) or len(value) > DIGITS_MAX:
+        raise Refusal("22003", f"a value is out of range for type {type_}")
+    return number
+
+
+def _rounded(number: Fraction, type_: SqlType) -> Fraction:
+    """Round half away from zero to the digits of a numeric(p,s)."""
+    if type_.name != "numeric" or type_.scale is None:
+        return number
+    size = (abs(number) * 10**type_.scale + Fraction(1, 2)) // 1
+    return Fraction(size if number >= 0 else -size, 10**type_.scale)
+
+
 def _temporal(value: str, type_: SqlType) -> str:
     if type_ == DATE:
         return f"DATE {text(parse_date(value).isoformat())}"
-    moment = parse_timestamp(value)
-    if type_ == TIMESTAMP or moment.tzinfo is None:
-        return f"TIMESTAMP {text(moment.isoformat(sep=' '))}"
-    raise AssertionError(type_)
+    return f"TIMESTAMP {text(parse_timestamp(value).isoformat(sep=' '))}"

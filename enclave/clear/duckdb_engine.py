@@ -8,6 +8,7 @@ applied (bound.py, cost.py), so a broken or forged public worker gains nothing.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Final
 
@@ -44,8 +45,10 @@ class Engine:
         self._sampler = sampler
         self.facts = PublicTables(lambda sql: int(run(connection.cursor(), sql)[0][0]))
 
-    def release(self, plan: Release, price: Price) -> Noised:
-        """Run a plan at a price.
+    def release(
+        self, plan: Release, price: Price, on_start: Callable[[Callable[[], None]], None] = lambda _: None
+    ) -> Noised:
+        """Run a plan at a price; `on_start` is given what interrupts it.
 
         Ensures: the result is as private as its price says (SECURITY.md, "What an answer promises").
 
@@ -55,11 +58,12 @@ class Engine:
         found = cost.coordinates(plan, self._policy, self.facts)
         stages = cost.stages(plan, found, price)
         assert stages.total <= price.amount
-        run = _Run(self, plan, price, found, stages, self._connection.cursor())
+        run_of = _Run(self, plan, price, found, stages, self._connection.cursor())
+        on_start(run_of.connection.interrupt)
         try:
-            return run.answer()
+            return run_of.answer()
         finally:
-            run.connection.close()
+            run_of.connection.close()
 
     @property
     def policy(self) -> Policy:

@@ -13,6 +13,7 @@ values (else NULL), NOT NULL (else the row is dropped), unique declared keys (el
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -61,6 +62,12 @@ def connect(threads: int | None = None, memory_limit: str | None = None) -> duck
     if memory_limit is not None:
         run(connection, f"SET memory_limit = {text(memory_limit)}")
     return connection
+
+
+def memory_limit() -> str:
+    """The engine's share of this machine's memory."""
+    pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+    return f"{int(pages * size * MEMORY_SHARE) >> 20}MiB"
 
 
 def load(
