@@ -205,11 +205,13 @@ class Worker:
             await asyncio.wait([keeping])
 
     async def _ready(self) -> _Child:
-        while not self._settled.is_set():
+        while True:
             await self._settled.wait()
-        if self._child is None:
-            raise WorkerLost(f"worker {self._name} is not running")
-        return self._child
+            if self._child is None and self._settled.is_set():
+                raise WorkerLost(f"worker {self._name} is not running")
+            if self._child is not None and not self._child.lost.is_set():
+                return self._child
+            await asyncio.sleep(0)  # lost just now: `_live` is about to notice and to clear the event
 
     async def _keep(self, started: asyncio.Future[Reply], deadline_s: float) -> None:
         """Have one process after the other, until `stop`."""
@@ -313,14 +315,15 @@ class _Child:
             raise WorkerLost(f"worker {self._name} was lost")
         timer = self._loop.call_later(deadline_s, self._expire, number)
         sent = self._sent[number] = _Sent(number, error_id, self._loop.create_future(), over, timer)
-        self._writer.writelines(frame)
+        for part in frame:  # writelines would copy them all into one
+            self._writer.write(part)
         return sent
 
     def cancel(self, sent: _Sent) -> None:
         """Ask the child to give up on a call; what it answers still ends it."""
         if sent.number in self._sent and not sent.cancelled:
             sent.cancelled = True
-            self._writer.writelines(_frame({"cancel": sent.number}))
+            self._writer.write(_frame({"cancel": sent.number})[0])
 
     async def end(self) -> None:
         """Kill what is left and wait until the kernel has let go of it: its memory and its keys are then gone."""
@@ -600,7 +603,7 @@ def _frame(header: dict[str, JSON], buffers: Sequence[Buffer] = ()) -> list[Buff
     views = [memoryview(buffer).cast("B") for buffer in buffers]
     lengths = _checked([len(view) for view in views])
     text = json.dumps({**header, "buffers": lengths}, allow_nan=False, separators=(",", ":")).encode()
-    return [_checked_length(len(text)).to_bytes(_LENGTH_BYTES, "big"), text, *views]
+    return [_checked_length(len(text)).to_bytes(_LENGTH_BYTES, "big") + text, *views]
 
 
 def _length(prefix: Buffer) -> int:

@@ -199,11 +199,11 @@ async def test_what_cannot_be_answered_is_an_internal_error(method: str) -> None
 
 @given(json_values, st.lists(st.binary(max_size=20), max_size=4))
 def test_a_frame_reads_as_it_was_written(value: Any, buffers: list[bytes]) -> None:
-    prefix, text, *views = module._frame({"value": value}, buffers)
-    assert module._length(prefix) == len(text)
-    header, lengths = module._header(bytes(text))
+    head, *views = map(bytes, module._frame({"value": value}, buffers))
+    assert module._length(head[:4]) == len(head[4:])
+    header, lengths = module._header(head[4:])
     assert header["value"] == value
-    assert [bytes(view) for view in views] == buffers
+    assert views == buffers
     assert lengths == [len(buffer) for buffer in buffers]
 
 
@@ -454,6 +454,13 @@ async def test_a_killed_child_loses_its_calls_and_recovers(capfd: pytest.Capture
         assert worker.pid != pid
         assert has_no_child(pid)
     assert capfd.readouterr().err == f"worker echo ({pid}): ended by itself, exit status -9\n"
+
+
+async def test_a_call_made_the_moment_its_child_is_lost_waits_for_the_next() -> None:
+    async with running() as worker:
+        assert worker._child is not None
+        worker._child._lose()
+        await answers(worker)
 
 
 async def test_stopping_ends_process_and_calls_and_a_stopped_worker_can_be_started_again() -> None:
