@@ -31,8 +31,7 @@ def main(scale: str, runs: int, threads: int, only: str, part: str) -> None:
     if part != "wire":
         _engine(console, tpch.files(scale), scale, runs, threads, only)
     if part != "engine":
-        for line in wire.report(runs):
-            console.print(line)
+        _wire(console)
 
 
 def _engine(console: Console, found: dict[str, Path], scale: str, runs: int, threads: int, only: str) -> None:
@@ -54,6 +53,23 @@ def _engine(console: Console, found: dict[str, Path], scale: str, runs: int, thr
             ", ".join(f"{name} {seconds * 1000:.0f}" for name, seconds in steps if seconds >= 0.0005),
         )
     console.print(table)
+
+
+def _wire(console: Console) -> None:
+    report = wire.measure()
+    for what, (wall, cpu) in zip(("first start", "start again"), report.starts, strict=True):
+        console.print(f"{what}, demo data  {wall:.1f} s, {cpu:.1f} s CPU")
+    table = Table("over the wire (TLS)", "asked", "ms each", "CPU ms each", "CPU by process, ms")
+    for one in report.asked:
+        table.add_row(
+            one.name,
+            str(one.count),
+            f"{one.wall_s * 1000:.2f}",
+            f"{sum(one.cpu_s.values()) * 1000:.2f}",
+            ", ".join(f"{name} {seconds * 1000:.2f}" for name, seconds in one.cpu_s.items()),
+        )
+    console.print(table)
+    console.print("peak memory  " + ", ".join(f"{name} {peak / _MB:.0f} MB" for name, peak in report.peaks))
 
 
 def _shown(cost: Cost) -> str:

@@ -110,12 +110,12 @@ def _stepwise() -> Iterator[dict[str, float]]:
     for method, step in _STEPS.items():
         setattr(Timed, method, _timed(getattr(partials.Partials, method), steps, step))
     adding = noise.OpenDP.add
-    duckdb_engine.Partials = Timed  # type: ignore[misc]
+    duckdb_engine.Partials = Timed  # type: ignore[attr-defined]
     noise.OpenDP.add = _timed(adding, steps, "noise")  # type: ignore[method-assign]
     try:
         yield steps
     finally:
-        duckdb_engine.Partials = partials.Partials  # type: ignore[misc]
+        duckdb_engine.Partials = partials.Partials  # type: ignore[attr-defined]
         noise.OpenDP.add = adding  # type: ignore[method-assign]
 
 

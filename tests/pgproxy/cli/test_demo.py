@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import types
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -191,3 +195,48 @@ def test_help_shows_how_to_call_it() -> None:
     result = CliRunner().invoke(main, ["demo", "--help"])
     assert result.exit_code == 0
     assert "cleanroom demo --dir" in result.stdout
+
+
+@contextmanager
+def opened(room: Room) -> Iterator[tuple[str, int]]:
+    """A demo room in processes of its own: what it printed, and its port."""
+    command = [sys.executable, "-c", "from pgproxy.cli import main; main()"]
+    command += ["demo", "--dir", str(room.folder), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        try:
+            line = process.stdout.readline()
+            port = int(line.rpartition(":")[2])
+            printed = line + "".join(process.stdout.readline() for _ in demo.guide("127.0.0.1", port).splitlines())
+            yield printed, port
+        finally:
+            process.terminate()
+            assert process.wait(timeout=60) == 0
+
+
+def ask(port: int) -> tuple[list[list[Any]], list[str]]:
+    """Answers and notices to the printed queries."""
+    notices: list[str] = []
+    conninfo = f"host=127.0.0.1 port={port} user=ana password=demo dbname=cleanroom"
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.add_notice_handler(lambda notice: notices.append(notice.message_primary or ""))
+        return [connection.execute(query.encode()).fetchall() for query in demo.QUERIES], notices
+
+
+@pytest.mark.system
+def test_the_printed_queries_are_answered_and_free_the_second_time(room: Room) -> None:
+    with opened(room) as (printed, port):
+        assert printed.startswith("listening on 127.0.0.1:")
+        assert demo.guide("127.0.0.1", port) in printed
+        answers, notices = ask(port)
+    assert [len(rows) for rows in answers] == [10, 5, 10]
+    assert all("charged epsilon 0.10" in notice for notice in notices)
+    assert len(notices) == len(demo.QUERIES)
+    before = times(room)
+    with opened(room) as (_, port):
+        again, notices = ask(port)
+    assert again == answers
+    assert all("charged epsilon 0 (released before)" in notice for notice in notices)
+    assert {name: at for name, at in times(room).items() if room.state not in Path(name).parents} == {
+        name: at for name, at in before.items() if room.state not in Path(name).parents
+    }
