@@ -91,11 +91,12 @@ def read(name: str, path: Path, table: Table) -> pa.Table:
     return pa.table({column: _plain(data.column(column)) for column in table.columns})
 
 
-def stored(column: str, type_: SqlType) -> str:
+def stored(column: str, type_: SqlType, *, uncut: bool = False) -> str:
     """SQL that turns a raw column into its stored form, NULL where a value is not of the type.
 
     Numerics become integers of 10**-scale units; dates stay between the years 1 and 9999, since arithmetic on
-    the engine's infinities fails; NaN becomes NULL.
+    the engine's infinities fails; NaN becomes NULL. `uncut` keeps texts longer than their type, as where they
+    identify someone: cut, they would be someone else.
     """
     target = stored_type(type_)
     if type_.name == "numeric":
@@ -108,7 +109,8 @@ def stored(column: str, type_: SqlType) -> str:
         return f"CAST(CASE WHEN {whole} BETWEEN -{top} AND {top - 1} THEN {whole} END AS {target})"
     if type_.is_floating:
         number = f"TRY_CAST({column} AS DOUBLE)"
-        return f"CASE WHEN isnan({number}) THEN NULL ELSE greatest(least({number}, 1e308), -1e308) END"
+        clipped = f"greatest(least({number}, 1e308), -1e308) + 0.0::DOUBLE"  # + 0.0: no -0.0, which equals 0.0
+        return f"CASE WHEN {number} IS NULL OR isnan({number}) THEN NULL ELSE {clipped} END"
     if type_.is_temporal:
         moment = f"TRY_CAST({column} AS {target})"
         return f"CASE WHEN {moment} BETWEEN '0001-01-01' AND '9999-12-31 23:59:59.999999' THEN {moment} END"
@@ -117,7 +119,7 @@ def stored(column: str, type_: SqlType) -> str:
     text = f"CAST({column} AS VARCHAR)"
     if type_.name == "char":
         text = f"rtrim({text})"
-    return f"left({text}, {type_.precision})" if type_.precision else text
+    return f"left({text}, {type_.precision})" if type_.precision and not uncut else text
 
 
 def _csv_columns(path: Path) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Final
 from policies import fit
 from policies.model import Policy, Table, UnitRef
 from policies.problem import Finding, Path
+from policies.sqltype import SqlType
 
 NAME_LENGTH_MAX: Final = 63
 """Postgres docs, Identifiers: NAMEDATALEN - 1; longer names would be cut."""
@@ -93,7 +94,7 @@ def protection(policy: Policy) -> Iterator[Finding]:
 
 def units(policy: Policy) -> Iterator[Finding]:
     """A unit is one of `[units]`; its column exists and can identify someone; a kind has one type."""
-    first: dict[str, tuple[str, Path, str]] = {}
+    first: dict[str, tuple[str, Path, SqlType]] = {}
     for name, table, unit in _protected(policy):
         path = ("tables", name, "unit")
         ways = tuple((*path, way) for way in ("column", "through", "on"))
@@ -114,9 +115,9 @@ def units(policy: Policy) -> Iterator[Finding]:
             yield Finding(
                 (*path, "column"), f"a {column.type} cannot identify a unit: use an integer or text", (read,)
             )
-        where, other, type_name = first.setdefault(unit.name, (name, read, column.type.name))
-        if type_name != column.type.name:
-            text = f"is {column.type.name}, and in {where} the same unit is {type_name}: one unit, one type"
+        where, other, type_ = first.setdefault(unit.name, (name, read, column.type))
+        if type_ != column.type:
+            text = f"is {column.type}, and in {where} the same unit is {type_}: one unit, one type"
             yield Finding((*path, "column"), text, (read, other, (*path, "name"), ("tables", where, "unit", "name")))
 
 
@@ -135,9 +136,9 @@ def paths(policy: Policy) -> Iterator[Finding]:
             continue
         yield from _step(path, unit, far)
         there = far.columns.get(unit.on)
-        if here is not None and there is not None and here.type.name != there.type.name:
+        if here is not None and there is not None and here.type != there.type:
             reads = tuple(("tables", table, "columns", unit.on, "type") for table in (name, unit.through))
-            yield Finding((*path, "on"), f"is {here.type.name} here and {there.type.name} in {unit.through}", reads)
+            yield Finding((*path, "on"), f"is {here.type} here and {there.type} in {unit.through}", reads)
         yield from _walk(policy, name)
 
 
@@ -150,6 +151,17 @@ def keys(policy: Policy) -> Iterator[Finding]:
                 yield _no_column(path, name, column)
             if column in table.key[:position]:
                 yield Finding(path, "is in the key twice")
+
+
+def identifiers(policy: Policy) -> Iterator[Finding]:
+    """Columns that tell rows or units apart have neither bounds nor values: clipping would merge two people."""
+    for name, table, unit in _protected(policy):
+        for column in dict.fromkeys(c for c in (*table.key, unit.column, unit.on) if c is not None):
+            declared = table.columns.get(column)
+            for field in ("bounds", "values"):
+                if declared is not None and getattr(declared, field) is not None:
+                    text = "are not for a column that identifies rows or units: leave them out"
+                    yield Finding(("tables", name, "columns", column, field), text)
 
 
 def contributions(policy: Policy) -> Iterator[Finding]:
@@ -239,6 +251,7 @@ CHECKS: Final[tuple[Callable[[Policy], Iterator[Finding]], ...]] = (
     units,
     paths,
     keys,
+    identifiers,
     fit.values,
     fit.bounds,
     contributions,

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Final
 
 from policies.fit import type_range
-from policies.model import ROWS_PER_UNIT_DEFAULT, Column, Policy, Table
+from policies.model import ROWS_PER_UNIT_DEFAULT, Column, Policy
 from policies.problem import Finding, Path
 
 EPSILON_WEAK: Final = Decimal(20)
@@ -28,16 +28,14 @@ def choices(policy: Policy) -> Iterator[Finding]:
 
 
 def bounds(policy: Policy) -> Iterator[Finding]:
-    """Bounds that nobody could know: on an identifier, as wide as the type, or as precise as if read off the data."""
+    """Bounds that nobody could know: as wide as the type, or as precise as if read off the data."""
     for table_name, table in policy.tables.items():
         if table.public:
             continue
         for name, column in table.columns.items():
             path: Path = ("tables", table_name, "columns", name)
             if column.bounds is not None:
-                yield from _bounds((*path, "bounds"), column, identifies=name in _identifiers(table))
-            if column.values is not None and name in _identifiers(table):
-                yield Finding((*path, "values"), "list identifiers: the policy itself tells who is in the data")
+                yield from _bounds((*path, "bounds"), column)
 
 
 def rows(policy: Policy) -> Iterator[Finding]:
@@ -130,19 +128,12 @@ CHECKS: Final[tuple[Callable[[Policy], Iterator[Finding]], ...]] = (
 """Each one's docstring is its line in docs/policy.md."""
 
 
-def _bounds(path: Path, column: Column, *, identifies: bool) -> Iterator[Finding]:
+def _bounds(path: Path, column: Column) -> Iterator[Finding]:
     assert column.bounds is not None
-    if identifies:
-        yield Finding(path, "are on an identifier: nobody can know them without the data, and no sum needs them")
-    elif column.bounds == type_range(column.type):
+    if column.bounds == type_range(column.type):
         yield Finding(path, "are as wide as the type: they say nothing, and noise grows with them; leave them out")
     elif any(_digits(bound) >= DIGITS_WEAK for bound in column.bounds):
         yield Finding(path, "look read off the data, which would publish a value: round them outward")
-
-
-def _identifiers(table: Table) -> frozenset[str]:
-    unit = {table.unit.column, table.unit.on} if table.unit is not None else set()
-    return frozenset({*table.key, *(name for name in unit if name is not None)})
 
 
 def _digits(bound: object) -> int:

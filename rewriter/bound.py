@@ -22,7 +22,7 @@ from typing import Final, Protocol, assert_never
 from policies.model import Policy, Table
 from policies.sqltype import BOOLEAN
 from rewriter import terms
-from rewriter.functions import evaluate
+from rewriter.functions import equates_exactly, evaluate
 from rewriter.plan import (
     Call,
     Column,
@@ -242,7 +242,8 @@ def implies_equal_units(condition: Expression, join: Join, names: Scope) -> bool
     right = {scan.alias for scan in scans(join.right)}
     for a, b in _equated(condition):
         if isinstance(b, Column) and a.alias in left and b.alias in right:
-            return bool(_handles(a, names) & _handles(b, names))
+            same = equates_exactly(names.column(a), names.column(b))
+            return same and bool(_handles(a, names) & _handles(b, names))
     return False
 
 
@@ -278,7 +279,9 @@ def _on_whole_key(side: Relation, on: Iterable[Expression], names: Scope) -> boo
         one.name
         for condition in on
         for one, other in _equated(condition)
-        if one.alias == side.alias and all(column.alias != side.alias for column in columns(other))
+        if one.alias == side.alias
+        and all(column.alias != side.alias for column in columns(other))
+        and equates_exactly(names.column(one), names.term(other))
     }
     return bool(key) and set(key) <= equated
 

@@ -43,7 +43,7 @@ def partials(release: Release, coordinates: Sequence[Coordinate], policy: Policy
     names = scope(release.source, policy)
     alias = unit_alias(release.source, policy)
     assert alias is not None
-    keys = [names.term(key).sql for key in release.keys]
+    keys = [_identical(names.term(key)) for key in release.keys]
     sums = [_partial(coordinate, release, names) for coordinate in coordinates]
     selected = [f"{quote(alias)}._unit AS _unit", *_named("k", keys), *_named("s", sums)]
     source, where = _source(release.source, names, policy)
@@ -67,7 +67,7 @@ def groups(release: Release, policy: Policy) -> str:
     keys = [_key_over_axes(number, key, columns, column) for number, key in enumerate(release.keys)]
     where = [evaluate(condition, column).sql for condition in domain.where]
     order = ", ".join(f"{place} NULLS LAST" for place in range(1, len(keys) + 1))
-    source = " CROSS JOIN ".join(axes)
+    source = " CROSS JOIN ".join(axes) or "(SELECT 1)"
     return f"SELECT DISTINCT {', '.join(_named('k', keys))} FROM {source}{_where(where)} ORDER BY {order}"
 
 
@@ -75,6 +75,11 @@ def key_terms(release: Release, policy: Policy) -> list[Term]:
     """Type and scale of each key, as `partials` and `groups` return it."""
     names = scope(release.source, policy)
     return [names.term(key) for key in release.keys]
+
+
+def _identical(key: Term) -> str:
+    """A key whose equal values are the same bytes: 0.0 and -0.0 are one group, shown as its first row has it."""
+    return f"({key.sql} + 0.0::DOUBLE)" if key.type.is_numeric and key.scale is None else key.sql
 
 
 def _partial(coordinate: Coordinate, release: Release, names: Scope) -> str:
@@ -151,6 +156,7 @@ def _axis(axis: Axis, name: str, release: Release, names: Scope, columns: dict[C
             columns[key_column(key)] = _over(term, name, "v")
             return _listed(name, term, [Constant(type_, value) for value in values])
         case PublicRows(scan, used, nullable):
+            _check_public(scan, names)
             for number, wanted in enumerate(used):
                 columns[Column(scan.alias, wanted)] = _over(
                     names.column(Column(scan.alias, wanted)), name, f"v{number}"
@@ -160,6 +166,12 @@ def _axis(axis: Axis, name: str, release: Release, names: Scope, columns: dict[C
             return f"(SELECT DISTINCT {picked} FROM {quote(scan.table)}{padding}) AS {name}"
         case _:
             assert_never(axis)
+
+
+def _check_public(scan: Scan, names: Scope) -> None:
+    """An axis reads a public table that the release joins: a forged plan must not list protected rows as groups."""
+    if names.names.get(scan.alias) != scan.table or not names.table(scan.alias).public:
+        raise Refusal("0A000", "groups can be listed from public tables alone")
 
 
 def _key_over_axes(number: int, key: Expression, columns: dict[Column, Term], column: object) -> str:

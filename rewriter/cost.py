@@ -158,15 +158,15 @@ def _coordinates(
     match measure.kind:
         case "count":
             kind: Literal["rows", "arguments"] = "rows" if measure.argument is None else "arguments"
-            return (Coordinate(number, kind, None, rows, declared=declared),)
+            return (Coordinate(number, kind, None, max(1, rows), declared=declared),)
         case "units":
             _check_unit(measure, release, policy)
             groups = groups_max(release, rows, policy)
-            return (Coordinate(number, "units", None, groups, declared=declared),)
+            return (Coordinate(number, "units", None, max(1, groups), declared=declared),)
         case "sum":
             value = _value(measure, release, policy, rows)
             bound = None if declared is None else declared * value.per_one
-            return (Coordinate(number, "sum", value, rows * value.magnitude, value.per_one, bound),)
+            return (Coordinate(number, "sum", value, max(1, rows * value.magnitude), value.per_one, bound),)
         case "mean":
             return _mean(number, measure, release, policy, rows)
 
@@ -176,12 +176,12 @@ def _mean(number: int, measure: Measure, release: Release, policy: Policy, rows:
     names = scope(release.source, policy)
     assert measure.argument is not None
     term = names.term(measure.argument)
-    count = Coordinate(number, "arguments", None, rows)
+    count = Coordinate(number, "arguments", None, max(1, rows))
     if term.low is None or term.high is None or not names.known_range(measure.argument):
-        return count, Coordinate(number, "centred", value, 4 * rows * value.magnitude, 2 * value.per_one)
+        return count, Coordinate(number, "centred", value, max(1, 4 * rows * value.magnitude), 2 * value.per_one)
     low, high = (_units_of(end, value) for end in (term.low, term.high))
     return count, Coordinate(
-        number, "centred", value, rows * max(1, high - low), 2 * value.per_one, twice_centre=low + high
+        number, "centred", value, max(1, rows * (high - low)), 2 * value.per_one, twice_centre=low + high
     )
 
 

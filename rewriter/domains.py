@@ -13,7 +13,7 @@ from fractions import Fraction
 from math import ceil, floor, prod
 from typing import Final, Protocol
 
-from policies.sqltype import BOOLEAN, DATE, TIMESTAMP, SqlType
+from policies.sqltype import BOOLEAN, DATE, SqlType
 from rewriter import terms
 from rewriter.bound import Scope
 from rewriter.plan import (
@@ -127,7 +127,7 @@ def _results(key: Expression, names: Scope, conditions: tuple[Expression, ...]) 
         case Call("extract year", (Column() as moment,)):
             low, high = _limits(moment, names, conditions)
             if low is not None and high is not None:
-                years = range(_moment(low).year, _moment(high).year + 1)
+                years = range(_moment(low).year, _moment(high).year + 1) if low <= high else range(0)
                 return _Results(term.type, tuple(str(year) for year in years))
         case Cast(Column() as moment, type_) if type_ == DATE:
             low, high = _limits(moment, names, conditions)
@@ -149,17 +149,17 @@ def _limits(column: Column, names: Scope, conditions: Iterable[Expression]) -> t
     """
     declared = names.table(column.alias).columns[column.name]
     ends = (None, None) if declared.bounds is None else declared.bounds
-    low, high = (_number(end, declared.type) for end in ends)
+    lows, highs = ([number] if (number := _number(end, declared.type)) is not None else [] for end in ends)
     for operator, value in _comparisons(column, conditions, declared.type):
         if operator in (">", ">=", "="):
-            low = value if low is None else max(low, value)
+            lows.append(Fraction(floor(value) + 1 if operator == ">" else ceil(value)))
         if operator in ("<", "<=", "="):
-            last = value - 1 if operator == "<" else value
-            high = last if high is None else min(high, last)
+            highs.append(Fraction(ceil(value) - 1 if operator == "<" else floor(value)))
+    low, high = (ceil(max(lows)) if lows else None), (floor(min(highs)) if highs else None)
     return low, high
 
 
-def _comparisons(column: Column, conditions: Iterable[Expression], type_: SqlType) -> Iterator[tuple[str, int]]:
+def _comparisons(column: Column, conditions: Iterable[Expression], type_: SqlType) -> Iterator[tuple[str, Fraction]]:
     flipped = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "="}
     for condition in conditions:
         match condition:
@@ -177,13 +177,13 @@ _START: Final = dt.datetime(1, 1, 1)  # noqa: DTZ001 - a Monday; all times here 
 _MICROSECOND: Final = dt.timedelta(microseconds=1)
 
 
-def _number(value: object, type_: SqlType) -> int | None:
-    """A bound or constant as an integer, None where the type has no such form."""
+def _number(value: object, type_: SqlType) -> Fraction | None:
+    """A bound or constant as a number, None where the type has no such form."""
     if value is None or not (type_.is_integer or type_.is_temporal):
         return None
     if type_.is_temporal:
-        return (terms.parse_timestamp(str(value)) - _START) // _MICROSECOND
-    return floor(Fraction(str(value)))
+        return Fraction((terms.parse_timestamp(str(value)) - _START) // _MICROSECOND)
+    return Fraction(str(value))
 
 
 def _moment(microseconds: int) -> dt.datetime:
@@ -194,6 +194,8 @@ def _span(type_: SqlType, low: int | None, high: int | None) -> tuple[str, ...] 
     """All integers or days between two limits, None where a limit is missing or there are too many."""
     if low is None or high is None:
         return None
+    if low > high:  # WHERE contradicts itself; a limit may then lie before the year 1
+        return ()
     if type_ == DATE:
         first, last = _moment(low).date(), _moment(high).date()
         count = (last - first).days + 1
@@ -211,6 +213,8 @@ def _truncations(unit: str, low: int | None, high: int | None) -> tuple[str, ...
     """Every result of date_trunc(unit, x) for x between two limits in microseconds."""
     if low is None or high is None:
         return None
+    if low > high:
+        return ()
     if unit in _SECONDS:
         step = _SECONDS[unit] * 1_000_000
         steps = range(low // step, high // step + 1)
@@ -218,13 +222,15 @@ def _truncations(unit: str, low: int | None, high: int | None) -> tuple[str, ...
     return _month_starts(_MONTHS[unit], _moment(low), _moment(high)) if unit in _MONTHS else None
 
 
-def _month_starts(months: int, low: dt.datetime, high: dt.datetime) -> tuple[str, ...]:
+def _month_starts(months: int, low: dt.datetime, high: dt.datetime) -> tuple[str, ...] | None:
     # Centuries start in year 1, decades and the rest in year 0 (Postgres docs, 9.9.2).
     shift = 12 if months == 1200 else 0
     first = (low.year * 12 + low.month - 1 - shift) // months
     last = (high.year * 12 + high.month - 1 - shift) // months
     starts = [number * months + shift for number in range(first, last + 1)]
-    return tuple(f"{start // 12:04d}-{start % 12 + 1:02d}-01 00:00:00" for start in starts if start >= 12)
+    if starts and starts[0] < 12:
+        return None  # the decade of the year 5 starts in 1 BC
+    return tuple(f"{start // 12:04d}-{start % 12 + 1:02d}-01 00:00:00" for start in starts)
 
 
 def _listed(column: Column, conditions: Iterable[Expression], type_: SqlType) -> tuple[str, ...] | None:
@@ -260,8 +266,8 @@ def _is_strict(expression: Expression) -> bool:
     match expression:
         case Column():
             return True
-        case Cast(argument, type_):
-            return type_ in (DATE, TIMESTAMP) and _is_strict(argument)
+        case Cast():
+            return False  # a text that is no date is NULL
         case Call(operator, arguments):
             total = operator == "date_trunc" or operator.startswith("extract ")
             return total and all(isinstance(a, Constant) or _is_strict(a) for a in arguments)

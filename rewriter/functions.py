@@ -6,7 +6,6 @@ in one step, so that what is proven and what runs cannot drift apart.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -66,6 +65,7 @@ def evaluate(expression: Expression, column: Callable[[Column], Term]) -> Term:
             least, most = ARITY.get(name, (1, LIST_MAX))
             if not least <= len(arguments) <= most:
                 raise Refusal("42883", f"function {name} does not take {len(arguments)} arguments")
+            _check_constants(name, arguments)
             return _bounded(operator([evaluate(argument, column) for argument in arguments]))
 
 
@@ -74,6 +74,42 @@ def _bounded(term: Term) -> Term:
     if len(term.sql) > SQL_MAX:
         raise Refusal("54001", "expression is too complex", hint="Nest fewer divisions, casts and CASEs.")
     return term
+
+
+def equates_exactly(left: Term, right: Term) -> bool:
+    """True if `left = right` can hold for one value of either side only, given the other.
+
+    Comparing a whole number with a double, or numerics too wide for one scale, compares doubles: then one value
+    equals many keys, and a join on a declared key meets several rows.
+    """
+    if not (left.type.is_numeric and right.type.is_numeric):
+        return True
+    return (left.scale is None and right.scale is None) or _same_numbers((left, right))[1]
+
+
+def _check_constants(name: str, arguments: Sequence[Expression]) -> None:
+    """Arguments that the engine reads once, or fails on at some rows only, are constants of a known form."""
+    if name in ("like", "ilike"):
+        match arguments:
+            case (_, Constant(_, pattern), Constant(_, str() as escape)):
+                _check_pattern(pattern or "", escape, folded=name == "ilike")
+            case _:
+                raise Refusal("0A000", "LIKE needs a constant pattern", hint="Write the pattern as a literal.")
+    if name == "date_trunc":
+        match arguments:
+            case (Constant(_, unit), _) if unit in TRUNCATIONS:
+                return
+            case _:
+                raise Refusal("22023", "date_trunc needs a known unit", hint=f"One of {', '.join(TRUNCATIONS)}.")
+
+
+def _check_pattern(pattern: str, escape: str, *, folded: bool) -> None:
+    """The engine raises at the rows that reach a bad escape, and ILIKE folds the pattern before it looks for it."""
+    if len(escape) > 1 or not escape.isascii() or (folded and escape.isalpha()):
+        raise Refusal("22025", "invalid escape string", hint="Escape with one ASCII character, no letter for ILIKE.")
+    trailing = len(pattern) - len(pattern.rstrip(escape)) if escape else 0
+    if trailing % 2 == 1:
+        raise Refusal("22025", "LIKE pattern must not end with escape character")
 
 
 def cast(term: Term, target: SqlType) -> Term:
@@ -390,34 +426,10 @@ def _like(keyword: str) -> Operator:
         value, pattern, escape = terms
         if not (value.type.is_text and pattern.type.is_text):
             raise _no_operator(keyword, terms[:2])
-        _check_pattern(pattern, escape)
         sql = f"({value.sql} {keyword} {pattern.sql} ESCAPE {escape.sql})"
         return Term(sql, BOOLEAN, value.nullable or pattern.nullable)
 
     return like
-
-
-_LITERAL: Final = re.compile(r"'((?:[^']|'')*)'")
-
-
-def _literal(term: Term) -> str | None:
-    """The value of a text constant, None for every other term."""
-    match = _LITERAL.fullmatch(term.sql) if term.type.is_text else None
-    return None if match is None else match[1].replace("''", "'")
-
-
-def _check_pattern(pattern: Term, escape: Term) -> None:
-    """Patterns are constants: the engine fails on some, and the pattern of a row must not decide that."""
-    sign, text = _literal(escape), _literal(pattern)
-    if sign is None or (text is None and pattern.sql != _NULL_TEXT):
-        raise Refusal("0A000", "LIKE needs a constant pattern", hint="Write the pattern as a literal.")
-    if len(sign) > 1:
-        raise Refusal("22025", "invalid escape string", hint="Escape string must be empty or one character.")
-    if text is not None and sign and (len(text) - len(text.rstrip(sign))) % 2:
-        raise Refusal("22025", "LIKE pattern must not end with escape character")
-
-
-_NULL_TEXT: Final = constant(Constant(TEXT, None)).sql
 
 
 def _case(terms: Sequence[Term]) -> Term:
@@ -506,11 +518,9 @@ def _date_trunc(terms: Sequence[Term]) -> Term:
     unit, value = terms
     if not value.type.is_temporal:
         raise Refusal("42883", f"function date_trunc(unknown, {value.type}) does not exist")
-    if _literal(unit) not in TRUNCATIONS:
-        raise Refusal("22023", "unit not recognized for type timestamp without time zone")
     type_ = TIMESTAMP if value.type == TIMESTAMP else TIMESTAMPTZ
     moment = f"CAST({value.sql} AS TIMESTAMP)"
-    if _literal(unit) == "century":  # Postgres' begin in 1901 and 2001, the engine's in 1900 and 2000
+    if unit.sql == "'century'":  # Postgres' begin in 1901 and 2001, the engine's in 1900 and 2000
         shifted = f"date_trunc('century', {moment} - INTERVAL 1 YEAR)"
         return Term(f"({shifted} + INTERVAL 1 YEAR)", type_, value.nullable)
     return Term(f"date_trunc({unit.sql}, {moment})", type_, value.nullable)

@@ -6,6 +6,8 @@ sqlglot recurses and copies, so a hostile text is refused by its tokens before a
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,16 +22,22 @@ BYTES_MAX: Final = 256 * 1024
 TOKENS_MAX: Final = 60_000  # an IN list of 10,000 entries is 20,000 tokens
 DEPTH_MAX: Final = 48  # open parentheses, CASEs and subqueries; sqlglot's own recursion ends near 50
 CHAIN_MAX: Final = 500  # AND, OR, UNION and the like: each is a level of the tree
+SUBSCRIPTS_MAX: Final = 100  # sqlglot's time is quadratic in a[1][1][1]...
+NESTED_MAX: Final = 80  # operators within operators: `1 + 1 + 1 ...` needs no parentheses and is as deep as long
+TREE_MAX: Final = 160  # levels of the whole tree; what walks it later recurses, at up to five calls a level
 
 PARAMETER: Final = re.compile(r"\$([1-9][0-9]{0,4})")
 """The name of the quoted identifier that stands for a parameter in our trees: `$1` becomes `"$1"`."""
 
-_SKIPPED: Final = re.compile(
-    r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\n]*|/\*.*?\*/|\$([A-Za-z_]\w*)?\$.*?\$\1\$|(?<![\w$])\$[1-9][0-9]{0,4}(?!\w)""",
-    re.S,
-)
 _CHAINS: Final = frozenset({TokenType.AND, TokenType.OR, TokenType.UNION, TokenType.EXCEPT, TokenType.INTERSECT})
-_EXPLAIN: Final = re.compile(r"\s*explain\b\s*(\(\s*(?:format\s+text|costs\s+\w+|verbose\s*\w*|,|\s)*\))?", re.I)
+_SPACE: Final = r"(?:\s|--[^\n]*(?:\n|$)|/\*(?:(?!\*/).)*\*/)*+"
+_EXPLAIN: Final = re.compile(_SPACE + r"explain\b" + _SPACE, re.I | re.S)
+_FLAG: Final = re.compile(r"(analyze|analyse|verbose)\b" + _SPACE, re.I | re.S)
+_OPTIONS: Final = re.compile(r"\(([\w\s,]*+)\)")
+_OPTION: Final = re.compile(
+    r"(?:(?:analyze|analyse)\s+(?:off|false|0)|(?:verbose|costs|settings|buffers|wal|timing|summary)(?:\s+\w+)?|format\s+text)",
+    re.I,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +54,10 @@ def parse(text: str) -> Statement:
     Raises:
         Refusal: 42601 a syntax error, 54000 or 54001 too large, 0A000 EXPLAIN ANALYZE.
     """
-    match = _EXPLAIN.match(text)
-    body = text if match is None else text[match.end() :]
-    if match is not None and re.match(r"\s*(\(\s*)?(analyze|analyse)\b", body, re.I):
-        raise Refusal("0A000", "EXPLAIN ANALYZE would run the query", hint="Use EXPLAIN, which is free.")
-    return Statement(_tree(body), match is not None)
+    if len(text.encode()) > BYTES_MAX:
+        raise Refusal("54000", f"statement is longer than {BYTES_MAX} bytes", hint="Join with a public table.")
+    start = _after_explain(text)
+    return Statement(_tree(" " * start + text[start:]), start > 0)  # blanks: positions stay those of the text
 
 
 def position(node: exp.Expr) -> int | None:
@@ -61,50 +68,179 @@ def position(node: exp.Expr) -> int | None:
     return None
 
 
+def _after_explain(text: str) -> int:
+    """Where the query begins behind EXPLAIN and its options (Postgres docs, EXPLAIN); 0 without EXPLAIN."""
+    match = _EXPLAIN.match(text)
+    if match is None:
+        return 0
+    at = match.end()
+    while flag := _FLAG.match(text, at):
+        _check_explained(flag[1])
+        at = flag.end()
+    options = _OPTIONS.match(text, at)
+    if options is None or re.match(r"\s*(select|with|values|table)\b", options[1], re.I):
+        return at
+    for option in options[1].split(","):
+        _check_explained(option.strip())
+    return options.end()
+
+
+def _check_explained(option: str) -> None:
+    if _OPTION.fullmatch(option):
+        return
+    if option[:5].lower() == "analy":
+        raise Refusal("0A000", "EXPLAIN ANALYZE would run the query", hint="Use EXPLAIN, which is free.")
+    word = option.split()[0] if option.split() else ")"
+    if word.lower() == "format":
+        raise Refusal("0A000", "EXPLAIN has FORMAT TEXT alone")
+    raise Refusal("42601", f'unrecognized EXPLAIN option "{word}"')
+
+
 def _tree(text: str) -> exp.Expr:
-    if len(text.encode()) > BYTES_MAX:
-        raise Refusal("54000", f"statement is longer than {BYTES_MAX} bytes", hint="Join with a public table.")
     dialect = Postgres()
     # `($1,$2)` would begin a dollar-quoted string.
-    source = _SKIPPED.sub(lambda m: f'"{m[0]}"' if PARAMETER.fullmatch(m[0]) else m[0], text)
+    parameters = list(_parameters(text))
+    source = _quoted(text, parameters)
     try:
         tokens = dialect.tokenize(source)
         _check_size(tokens)
         trees = [tree for tree in dialect.parser().parse(tokens, source) if tree is not None]
     except (ParseError, TokenError) as error:
-        raise _syntax_error(error) from None
+        raise _syntax_error(error, source, parameters) from None
     except RecursionError:
         raise _too_deep() from None
-    if len(trees) != 1:
+    if not trees:
+        raise Refusal("42601", "syntax error at end of input")
+    if len(trees) > 1:
         raise Refusal("42601", "cannot insert multiple commands into a prepared statement")
+    _check_depth(trees[0])
+    _restore_positions(trees[0], parameters)
     return trees[0]
+
+
+# What a `$1` can hide in: E'..' and '..' and ".." strings, comments, $tag$..$tag$.
+_NEXT: Final = re.compile(
+    r"""(?<!\w)[eE]'|['"]|--|/\*|(?<![\w$])\$(?:[A-Za-z_]\w*)?\$|(?<![\w$])\$[1-9][0-9]{0,4}(?!\w)"""
+)
+_REST: Final = {
+    "'": re.compile(r"[^']*+(?:''[^']*+)*+'"),
+    '"': re.compile(r'[^"]*+(?:""[^"]*+)*+"'),
+    "e'": re.compile(r"[^'\\]*+(?:(?:\\.|'')[^'\\]*+)*+'", re.S),
+    "--": re.compile(r"[^\n]*+"),
+}
+_COMMENT: Final = re.compile(r"/\*|\*/")
+
+
+def _parameters(text: str) -> Iterator[re.Match[str]]:
+    """Every `$n` that is a parameter.
+
+    Raises:
+        Refusal: 42601, a string or comment does not end (in Postgres' words).
+    """
+    at = 0
+    while match := _NEXT.search(text, at):
+        if PARAMETER.fullmatch(match[0]):
+            yield match
+            at = match.end()
+        else:
+            at = _end_of(text, match)
+
+
+def _end_of(text: str, opening: re.Match[str]) -> int:
+    """Where the string or comment ends that begins here."""
+    sign, at = opening[0].lower(), opening.end()
+    if sign in _REST:
+        match = _REST[sign].match(text, at)
+        if match is not None:
+            return match.end()
+        raise _unterminated("quoted identifier" if sign == '"' else "quoted string", text, opening.start())
+    if sign == "/*":
+        open_ = 1
+        for mark in _COMMENT.finditer(text, at):
+            open_ += 1 if mark[0] == "/*" else -1  # Postgres' comments nest
+            if open_ == 0:
+                return mark.end()
+        raise _unterminated("/* comment", text, opening.start())
+    end = text.find(opening[0], at)
+    if end < 0:
+        raise _unterminated("dollar-quoted string", text, opening.start())
+    return end + len(opening[0])
+
+
+def _unterminated(what: str, text: str, start: int) -> Refusal:
+    return Refusal("42601", f'unterminated {what} at or near "{text[start : start + 40]}"', position=start + 1)
+
+
+def _quoted(text: str, parameters: Sequence[re.Match[str]]) -> str:
+    pieces, at = [], 0
+    for match in parameters:
+        pieces += [text[at : match.start()], f'"{match[0]}"']
+        at = match.end()
+    return "".join((*pieces, text[at:]))
+
+
+def _restore_positions(tree: exp.Expr, parameters: Sequence[re.Match[str]]) -> None:
+    """Each parameter before a node has grown by two quotes."""
+    if not parameters:
+        return
+    for node in tree.walk():
+        if "start" in node.meta:
+            node.meta["start"] = _original(node.meta["start"], parameters)
+
+
+def _original(offset: int, parameters: Sequence[re.Match[str]]) -> int:
+    """The offset in the text of an offset in the text with quoted parameters."""
+    before = bisect_left(range(len(parameters)), offset, key=lambda n: parameters[n].start() + 2 * n + 1)
+    return offset - 2 * before
 
 
 def _check_size(tokens: list[Token]) -> None:
     if len(tokens) > TOKENS_MAX:
         raise Refusal("54001", f"statement has more than {TOKENS_MAX} words", hint="Join with a public table.")
-    depth = chain = 0
+    depth = chain = subscripts = 0
     for token in tokens:
         kind = token.token_type
         if kind in (TokenType.L_PAREN, TokenType.CASE, TokenType.L_BRACKET):
             depth += 1
         elif kind in (TokenType.R_PAREN, TokenType.END, TokenType.R_BRACKET):
-            depth -= 1
+            depth = max(0, depth - 1)  # END can be a name; it must not make room for parentheses
         chain += kind in _CHAINS
+        subscripts += kind == TokenType.L_BRACKET
         if depth > DEPTH_MAX:
             raise _too_deep()
     if chain > CHAIN_MAX:
         raise Refusal("54001", f"statement has more than {CHAIN_MAX} ANDs, ORs and UNIONs", hint="Use an IN list.")
+    if subscripts > SUBSCRIPTS_MAX:
+        raise Refusal("54001", f"statement has more than {SUBSCRIPTS_MAX} subscripts")
+
+
+def _check_depth(tree: exp.Expr) -> None:
+    """Refuse what later steps could not walk. ANDs and ORs of one kind are flat, parentheses add nothing."""
+    waiting: list[tuple[exp.Expr, int, int]] = [(tree, 0, 0)]
+    while waiting:
+        node, depth, nested = waiting.pop()
+        if depth > TREE_MAX or nested > NESTED_MAX:
+            raise _too_deep()
+        for child in node.iter_expressions():
+            flat = isinstance(child, exp.Paren) or (isinstance(child, exp.And | exp.Or) and type(child) is type(node))
+            inside = 0 if isinstance(child, exp.Query) else nested + (not flat)
+            waiting.append((child, depth + (not flat), inside))
 
 
 def _too_deep() -> Refusal:
     return Refusal("54001", "stack depth limit exceeded", hint=f"Nest at most {DEPTH_MAX} levels.")
 
 
-def _syntax_error(error: ParseError | TokenError) -> Refusal:
+def _syntax_error(error: ParseError | TokenError, source: str, parameters: Sequence[re.Match[str]]) -> Refusal:
     """Postgres' words; of sqlglot's only the place and the word that stood there."""
-    details = getattr(error, "errors", None) or [{}]
-    word = details[0].get("highlight")
-    if not word:
+    details = (getattr(error, "errors", None) or [{}])[0]
+    word, line, column = (details.get(field) for field in ("highlight", "line", "col"))
+    if not word or not line:
         return Refusal("42601", "syntax error at end of input")
-    return Refusal("42601", f'syntax error at or near "{word}"')
+    # sqlglot gives the line and the column at which the word ends.
+    start = len("\n".join(source.split("\n")[: line - 1])) + (line > 1) + column - len(word)
+    if source[start : start + len(word)] != word:
+        return Refusal("42601", f'syntax error at or near "{word}"')
+    if "Unexpected token" not in details["description"] and not source[start + len(word) :].strip(" \t\r\n;"):
+        return Refusal("42601", "syntax error at end of input", position=_original(len(source), parameters) + 1)
+    return Refusal("42601", f'syntax error at or near "{word}"', position=_original(start, parameters) + 1)

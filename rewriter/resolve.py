@@ -231,13 +231,7 @@ class Resolver:
             escape, node = str(node.expression.this), node.this
         operator = "ilike" if isinstance(node, exp.ILike) else "like"
         value, pattern = self.resolve(node.this), self.resolve(node.expression)
-        if not isinstance(pattern, Constant):
-            raise Refusal("0A000", "LIKE needs a constant pattern", hint="Write the pattern as a literal.")
-        if len(escape) > 1:
-            raise Refusal("22025", "invalid escape string", hint="Escape string must be empty or one character.")
         found = self._call(operator, value, pattern, Constant(TEXT, escape))
-        if pattern.value is not None and escape and _ends_in_escape(pattern.value, escape):
-            raise Refusal("22025", "LIKE pattern must not end with escape character")
         return self._call("not", found) if node.args.get("negate") else found
 
     def _case(self, node: exp.Expr) -> Expression:
@@ -335,11 +329,6 @@ def _folded(identifier: Any) -> str:
 def _sorted(expressions: Sequence[Expression]) -> list[Expression]:
     """One order for operands that commute, so that a question asked again the other way round is the same."""
     return sorted(expressions, key=repr)
-
-
-def _ends_in_escape(pattern: str, escape: str) -> bool:
-    trailing = len(pattern) - len(pattern.rstrip(escape))
-    return trailing % 2 == 1
 
 
 def _canonical(type_: SqlType, value: str | None) -> str | None:

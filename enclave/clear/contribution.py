@@ -39,7 +39,12 @@ def choose(counts: Sequence[int], scale: float, noise_per_bound: float, groups: 
     if not any(believed[1:]):
         believed[max(range(1, len(counts)), key=lambda index: counts[index])] = 1
     best = min(_candidates(believed), key=lambda c: _error(c, believed, noise_per_bound * groups))
-    return min(Fraction(static_max), Fraction(math.ceil(best * GRID), GRID))
+    return min(Fraction(static_max), on_grid(Fraction(best)))
+
+
+def on_grid(bound: Fraction) -> Fraction:
+    """The least multiple of 2^-20 that is not below a bound, and not 0."""
+    return Fraction(max(1, math.ceil(bound * GRID)), GRID)
 
 
 def centre_bins(magnitude: int) -> int:

@@ -24,9 +24,10 @@ from enclave.tables import PublicTables
 from policies.model import Policy
 from rewriter import compile as compiler
 from rewriter import cost
-from rewriter.bound import groups_max, property_of
+from rewriter.bound import ROWS_PER_UNIT_MAX, groups_max, property_of
 from rewriter.cost import Coordinate, Price, Stages
 from rewriter.plan import NoisyGroups, Release
+from rewriter.refusal import Refusal
 
 _MEAN_ABSOLUTE: Final = {"laplace": 1.0, "gaussian": math.sqrt(2 / math.pi)}
 """Expected absolute value of noise of scale 1."""
@@ -120,8 +121,8 @@ class _Run:
 
     def _noisy_groups(self, per_unit: int) -> pa.Table:
         """The groups whose noisy count of units reaches the threshold."""
-        if per_unit < 1:
-            raise ValueError("per_unit")
+        if not 1 <= per_unit <= ROWS_PER_UNIT_MAX:
+            raise Refusal("0A000", "a unit supports from one group up to as many as it may have rows")
         found = property_of(self.plan.source, self.engine.policy, self.engine.facts)
         sure = groups_max(self.plan, found.rows_max, self.engine.policy) <= per_unit
         prf = None if sure else prf_of_unit(self.plan.unit, self.engine.secret)
@@ -144,7 +145,7 @@ class _Run:
         """The contribution bound C of a coordinate, in its units: declared, static, or found."""
         coordinate = self.coordinates[index]
         if coordinate.declared is not None:
-            return min(coordinate.declared, Fraction(coordinate.static_max))
+            return contribution.on_grid(min(coordinate.declared, Fraction(coordinate.static_max)))
         if not coordinate.is_found:
             return Fraction(coordinate.static_max)
         noisy = self._histogram(self.partials.norm_histogram(index, self.noise), self.stages.bounds[index])

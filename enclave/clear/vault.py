@@ -170,7 +170,11 @@ def _stage(connection: duckdb.DuckDBPyConnection, name: str, table: Table, raw: 
         for column, declared in table.columns.items()
     ]
     own = table.unit.column if table.unit is not None else None
-    value = f", CAST({tables.stored(quote(own), table.columns[own].type)} AS VARCHAR) AS _value" if own else ""
+    value = (
+        f", CAST({tables.stored(quote(own), table.columns[own].type, uncut=True)} AS VARCHAR) AS _value"
+        if own
+        else ""
+    )
     run(connection, f"CREATE TABLE {_staged(name)} AS SELECT {', '.join(columns)}{value} FROM raw")
     connection.unregister("raw")
     _check_key(connection, name, table)
@@ -183,7 +187,7 @@ def _identifying(table: Table) -> set[str]:
 
 
 def _enforced(name: str, column: str, declared: Column, identifies: bool) -> str:
-    stored = tables.stored(quote(column), declared.type)
+    stored = tables.stored(quote(column), declared.type, uncut=identifies)
     if identifies:
         return stored
     if declared.bounds is not None:
@@ -232,7 +236,7 @@ def _number_units(connection: duckdb.DuckDBPyConnection, unit: str, names: list[
             f"CREATE OR REPLACE TABLE {_staged(name)} AS SELECT t.*, f._value FROM {_staged(name)} t "
             f"LEFT JOIN {_staged(reference.through)} f ON t.{on} = f.{on}",
         )
-    values = " UNION ".join(f"SELECT _value FROM {_staged(name)} WHERE _value IS NOT NULL" for name in names)
+    values = " UNION ".join(f"SELECT DISTINCT _value FROM {_staged(name)} WHERE _value IS NOT NULL" for name in names)
     values = values or "SELECT CAST(NULL AS VARCHAR) AS _value WHERE FALSE"
     run(
         connection,

@@ -242,3 +242,10 @@ def test_unlimited_needs_no_epsilon_and_is_for_development() -> None:
 
 def test_pure_needs_no_delta() -> None:
     assert problems(('delta = "1e-6"', 'delta = 0\naccountant = "pure"')) == []
+
+
+@pytest.mark.parametrize("field", ["bounds = [1, 9]", "values = [1, 9]"])
+@pytest.mark.parametrize("column", ["visit_id", "patient_id"])
+def test_columns_that_identify_have_neither_bounds_nor_values(column: str, field: str) -> None:
+    change = (f'{column} = {{ type = "bigint" }}', f'{column} = {{ type = "bigint", {field} }}')
+    assert any("identifies rows or units" in problem for problem in problems(change))

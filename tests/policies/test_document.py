@@ -29,7 +29,7 @@ key = [
 ]
 contribution = { sum.age = 3 }
 [tables.members.columns]
-member_id = { type = "bigin", bounds = [2, 1] }
+member_id = { type = "bigin" }
 age = { type = "integer", bounds = [100, 0] }
 Name = { comment = 3, not_null = "yes" }
 [budgets.member]

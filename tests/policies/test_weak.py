@@ -51,20 +51,6 @@ def test_a_sensible_policy_has_no_weak_choices() -> None:
     assert found() == []
 
 
-def test_bounds_on_identifiers_are_weak() -> None:
-    assert "nobody can know" in only(
-        ('visit_id = { type = "bigint" }', 'visit_id = { type = "bigint", bounds = [1, 9] }')
-    )
-    assert "nobody can know" in only(
-        ('patient_id = { type = "bigint" }', 'patient_id = { type = "bigint", bounds = [1, 9] }')
-    )
-
-
-def test_listed_identifiers_are_weak() -> None:
-    change = ('patient_id = { type = "bigint" }', 'patient_id = { type = "bigint", values = [1, 9] }')
-    assert "who is in the data" in only(change)
-
-
 def test_bounds_as_wide_as_the_type_are_weak() -> None:
     assert "as wide as the type" in only(("[0, 240]", "[-2147483648, 2147483647]"))
 
