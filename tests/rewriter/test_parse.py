@@ -261,11 +261,8 @@ def test_a_trailing_semicolon_is_part_of_the_statement() -> None:
     assert parse("SELECT 1;").tree.sql() == "SELECT 1"
 
 
-PIECES = st.sampled_from(
-    """SELECT  1 a FROM ( ) ' " $1 $$ $t$ /* */ -- E' \\ ::int , ; AND CASE WHEN THEN END EXPLAIN ANALYZE [ ] * IN é { @
-    """.split(" ")
-    + [" ", "\n", "\x00"]
-)
+WORDS = "SELECT  1 a FROM ( ) ' $1 $$ $t$ /* */ -- E' ::int , ; AND CASE WHEN THEN END EXPLAIN ANALYZE [ ] * IN é { @"
+PIECES = st.sampled_from([*WORDS.split(" "), " ", "\n", "\x00", "\\", '"'])
 
 
 @settings(max_examples=300, deadline=None)
