@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from enclave.clear import duckdb_engine, noise, partials, vault
+from enclave.answer import Noised
+from enclave.clear import noise, vault
 from enclave.clear.duckdb_engine import Engine
 from policies.model import Policy
 from rewriter.accountant import capacity, charge, key_delta
@@ -19,30 +18,29 @@ from rewriter.cost import Price
 from rewriter.parse import parse
 from rewriter.plan import Release
 from rewriter.rewrite import rewrite
-from tests.bench import tpch
+from tests.bench import observe, tpch
 from tests.bench.measure import Cost, cost
 from tests.bench.queries import Query
 
 EPSILON: Final = Fraction(1, 10)
 _SECRET: Final = bytes(32)
-_STEPS: Final = {
-    "load": "partials",
-    "set_groups": "groups",
-    "supporters": "groups",
-    "centre_histogram": "centre",
-    "norm_histogram": "norms",
-    "totals": "clip+sum",
-}
-"""Methods of Partials, and what the report calls the step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A query on one engine: CPU seconds, and bytes held beyond the tables."""
+
+    cpu_s: float
+    memory_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One query both ways; `steps` is the CPU of each step of the bounded run, in seconds."""
+    """One query both ways; `steps` is the CPU of each step of a bounded run, in seconds."""
 
     query: Query
-    exact: Cost
-    bounded: Cost
+    exact: Side
+    bounded: Side
     groups: int
     steps: dict[str, float]
 
@@ -55,35 +53,39 @@ class Measured:
 class Bench:
     """Both engines with the same tables and the same number of threads."""
 
-    def __init__(self, found: dict[str, Path], threads: int, queries: Sequence[Query]) -> None:
-        """Load the exact tables, then the vault, and run every query once on each, to warm up and for the memory."""
-        self._queries, self.policy = queries, tpch.policy()
+    loading_exact: Cost
+    loading: Cost
+
+    def __init__(self, found: dict[str, Path], threads: int) -> None:
+        """Load the exact tables and the vault."""
+        self._policy = tpch.policy()
         # The exact engine first: what it gives back to the allocator is little, so the vault's growth shows whole.
         self._exact = vault.connect(threads=threads)
         self.loading_exact = cost(lambda: tpch.load_exact(self._exact, found))
-        self.querying_exact = cost(lambda: [self._run_exact(query) for query in queries])
-        connection = vault.connect(threads=threads)
-        read = vault.file_reader(found, self.policy)
-        self.loading = cost(lambda: vault.load(connection, self.policy, read, _SECRET))
-        self._engine = Engine(connection, self.policy, _SECRET, noise.OpenDP())
-        self._price = _price(self.policy)
-        self._plans = [release_of(query, self.policy, self._engine) for query in queries]
-        self.querying = cost(lambda: [self._engine.release(plan, self._price) for plan in self._plans])
+        self._vault = vault.connect(threads=threads)
+        read = vault.file_reader(found, self._policy)
+        self.loading = cost(lambda: vault.load(self._vault, self._policy, read, _SECRET))
+        self._engine = Engine(self._vault, self._policy, _SECRET, noise.OpenDP())
+        self._price = _price(self._policy)
 
-    def measure(self, runs: int) -> Iterator[Measured]:
-        """Each query both ways, `runs` times; the steps are taken in one more run."""
-        for query, plan in zip(self._queries, self._plans, strict=True):
-            exact = cost(lambda query=query: self._run_exact(query), runs)  # type: ignore[misc]
-            bounded = cost(lambda plan=plan: self._engine.release(plan, self._price), runs)  # type: ignore[misc]
-            with _stepwise() as steps:
-                groups = self._engine.release(plan, self._price).groups
-            yield Measured(query, exact, bounded, groups, dict(steps))
+    def measure(self, queries: Sequence[Query], runs: int) -> Iterator[Measured]:
+        """Each query both ways: once to warm up and for the memory, `runs` times for CPU, once more for the steps."""
+        for query in queries:
+            plan = _release_of(query, self._policy, self._engine)
+            ask, release = partial(self._ask, query), partial(self._release, plan)
+            memory = observe.memory(self._exact, ask), observe.memory(self._vault, release)
+            exact, bounded = cost(ask, runs), cost(release, runs)
+            steps, groups = observe.steps(release), release().groups
+            yield Measured(query, Side(exact.cpu_s, memory[0]), Side(bounded.cpu_s, memory[1]), groups, steps)
 
-    def _run_exact(self, query: Query) -> list[tuple[Any, ...]]:
+    def _ask(self, query: Query) -> list[tuple[Any, ...]]:
         return self._exact.execute(query.sql).fetchall()
 
+    def _release(self, plan: Release) -> Noised:
+        return self._engine.release(plan, self._price)
 
-def release_of(query: Query, policy: Policy, engine: Engine) -> Release:
+
+def _release_of(query: Query, policy: Policy, engine: Engine) -> Release:
     """The one release that a query needs, as the public worker plans it."""
     (analyst,) = policy.analysts
     (table,) = rewrite(parse(query.sql).tree, policy, analyst, engine.facts).releases
@@ -92,39 +94,6 @@ def release_of(query: Query, policy: Policy, engine: Engine) -> Release:
 
 def _price(policy: Policy) -> Price:
     (budget,) = policy.budgets.values()
-    amount = charge(budget.accountant, EPSILON)
-    whole = capacity(budget.accountant, Fraction(budget.epsilon or 0), Fraction(budget.delta))
-    return Price(
-        budget.accountant, amount.amount, key_delta(budget.accountant, amount, whole, Fraction(budget.delta))
-    )
-
-
-@contextmanager
-def _stepwise() -> Iterator[dict[str, float]]:
-    """While it lasts, releases add the CPU seconds of their steps to the dictionary given."""
-    steps: dict[str, float] = defaultdict(float)
-
-    class Timed(partials.Partials):
-        pass
-
-    for method, step in _STEPS.items():
-        setattr(Timed, method, _timed(getattr(partials.Partials, method), steps, step))
-    adding = noise.OpenDP.add
-    duckdb_engine.Partials = Timed  # type: ignore[attr-defined]
-    noise.OpenDP.add = _timed(adding, steps, "noise")  # type: ignore[method-assign]
-    try:
-        yield steps
-    finally:
-        duckdb_engine.Partials = partials.Partials  # type: ignore[attr-defined]
-        noise.OpenDP.add = adding  # type: ignore[method-assign]
-
-
-def _timed(method: Callable[..., Any], steps: dict[str, float], step: str) -> Callable[..., Any]:
-    def run(*arguments: Any) -> Any:
-        start = time.process_time()
-        try:
-            return method(*arguments)
-        finally:
-            steps[step] += time.process_time() - start
-
-    return run
+    delta, amount = Fraction(budget.delta), charge(budget.accountant, EPSILON)
+    whole = capacity(budget.accountant, Fraction(budget.epsilon or 0), delta)
+    return Price(budget.accountant, amount.amount, key_delta(budget.accountant, amount, whole, delta))
