@@ -136,10 +136,14 @@ def _on(join: Join, names: Scope, policy: Policy) -> list[str]:
 
 
 def _equates_units(condition: Expression, names: Scope) -> bool:
+    """True for `a.unit = b.unit` of columns that no outer join pads: then comparing `_unit` says the same."""
     match condition:
         case Call("=", (Column() as a, Column() as b)):
             units = [names.table(column.alias).unit for column in (a, b)]
-            return all(u is not None and u.column == c.name for u, c in zip(units, (a, b), strict=True))
+            padded = {a.alias, b.alias} & names.null_supplied
+            return not padded and all(
+                u is not None and u.column == c.name for u, c in zip(units, (a, b), strict=True)
+            )
         case _:
             return False
 

@@ -13,7 +13,7 @@ from typing import Final, Literal
 from sqlglot import exp
 
 from policies.model import Policy
-from policies.sqltype import DOUBLE, INTEGER, TEXT, SqlType
+from policies.sqltype import BIGINT, DOUBLE, INTEGER, TEXT, SqlType
 from rewriter import post
 from rewriter.aggregate import Aggregation, is_aggregate
 from rewriter.bound import scope
@@ -22,7 +22,7 @@ from rewriter.parse import PARAMETER, position
 from rewriter.plan import Call, Column, Expression, Filter, Join, Relation, Scan, columns, scans
 from rewriter.refusal import Refusal, not_private
 from rewriter.released import ReleasedTable
-from rewriter.resolve import Parameters, Resolver, Source
+from rewriter.resolve import UNKNOWN, Parameters, Resolver, Source
 
 RELEASES_MAX: Final = 8  # of one query; each gets an equal part of its price
 JOINS_MAX: Final = 16
@@ -112,7 +112,7 @@ class _Rewriter:
 
     def run(self, tree: exp.Query) -> Rewritten:
         found = self._query(tree, {}, ())
-        self._bind(tree)
+        self._bind(tree, _nothing)
         _quote_identifiers(tree)
         return Rewritten(
             tuple(self._releases),
@@ -235,6 +235,7 @@ class _Rewriter:
         self._releases.append(released)
         post.check(select)
         outputs = self._outputs(select, [dict(types)])
+        self._bind(select, _lookup([dict(types)], None))
         self._divide_all(select, _lookup([dict(types)], None))
         return outputs
 
@@ -256,6 +257,7 @@ class _Rewriter:
         self._check_columns(select, scopes)
         tables = list(found.tables.values())
         outputs = self._outputs(select, tables, found)
+        self._bind(select, _lookup(tables, found))
         self._divide_all(select, _lookup(tables, found))
         return outputs
 
@@ -310,14 +312,15 @@ class _Rewriter:
         select.set("expressions", renamed)
         return outputs
 
-    def _bind(self, tree: exp.Expr) -> None:
-        """Put parameters that stand above a release into the text, as literals of their type."""
+    def _bind(self, tree: exp.Expr, lookup: post.ColumnType) -> None:
+        """Put parameters that stand above a release into the text, as literals of the type their place asks for."""
         for node in list(tree.find_all(exp.Column)):
             match = PARAMETER.fullmatch(node.name) if post.is_parameter(node) else None
             if match is None:
                 continue
             constant = self._parameters.constant(int(match[1]))
-            self._parameters.types.setdefault(int(match[1]), TEXT)
+            if constant.type.name == UNKNOWN:
+                constant = self._parameters.settle(constant, _type_at(node, lookup))
             node.replace(_literal(constant.type, constant.value))
 
 
@@ -478,6 +481,22 @@ def _lookup(tables: Sequence[_Columns], found: _From | None) -> post.ColumnType:
         return next((columns_[name] for columns_ in tables if name in columns_), None)
 
     return column
+
+
+def _type_at(node: exp.Expr, lookup: post.ColumnType) -> SqlType:
+    """The type that a parameter's place asks for: that of the other side, bigint for LIMIT, else text."""
+    parent = node.parent
+    if isinstance(parent, exp.Limit | exp.Offset | exp.Fetch):
+        return BIGINT
+    if isinstance(parent, exp.Cast):
+        return post.type_of(parent, lookup) or TEXT
+    sides: list[exp.Expr] = []
+    if isinstance(parent, exp.Binary):
+        sides = [parent.this, parent.expression]
+    elif isinstance(parent, exp.Between | exp.In):
+        sides = [parent.this]
+    known = (post.type_of(side, lookup) for side in sides if side is not node)
+    return next((type_ for type_ in known if type_ is not None), TEXT)
 
 
 def _nothing(_: exp.Column) -> SqlType | None:
