@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 from enclave import codec
 from enclave.boot import Room, boot
-from enclave.worker import Request, serve
+from enclave.service import Request, serve
 
 QUESTIONS_MAX: Final = 128
 """Questions at a time; more wait in the front."""

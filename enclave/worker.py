@@ -1,15 +1,8 @@
-"""worker: a call -> a child process -> its reply, or the child's death. Both ends of the socket pair.
+"""worker: a call -> a child process -> its reply, or the child's death. The keeper's end.
 
 The keeper's end (`Worker`) starts `python -I -m MODULE FD` with nothing but a socket, makes the call that gives the
-fresh process its policy, keys and files, and from then on passes calls; the child's end is `serve`. A call ends in
+fresh process its policy, keys and files, and passes calls from then on; the child's end is `service.py`. A call ends in
 time whatever the child does: at its deadline it is cancelled, and a child that ignores that is killed and replaced.
-
-A frame, either way: the length of a header (4 bytes, big-endian), the header (a JSON object), and the buffers whose
-lengths the header lists under "buffers". Never pickle: a broken child may send what it likes, so the keeper believes
-nothing but this form.
-
-    keeper -> child   {"call": n, "method": m, "params": JSON, "error_id": id}      {"cancel": n}
-    child -> keeper   {"call": n, "value": JSON}   {"call": n, "refusal": {...}}    {"call": n, "failed": true}
 
     Exception
     ├── Refusal, InternalError      (rewriter.refusal) what the handler raised, or that it failed
@@ -23,34 +16,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import itertools
-import json
 import os
-import resource
 import secrets
 import signal
 import socket
 import subprocess
 import sys
-import threading
-import traceback
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NoReturn, TypeAlias
+from typing import Final
 
+from enclave import frames
+from enclave.frames import JSON, Buffer, FrameError, WorkerError
+from enclave.service import tell
 from rewriter.refusal import InternalError, Refusal
-
-HEADER_BYTES_MAX: Final = 64 * 1024 * 1024
-"""Values and plans are far smaller; a million noisy integers of a release still fit."""
-
-BUFFER_BYTES_MAX: Final = 1024 * 1024 * 1024
-"""All buffers of one frame together: what the keeper is ready to hold for one reply."""
-
-BUFFERS_MAX: Final = 4096
-"""Buffers of one frame: one a table or column is plenty, and each costs an object."""
 
 START_DEADLINE_S: Final = 600.0
 """For the call that initialises a process: it may read, check and sort all the data of a room."""
@@ -66,22 +46,8 @@ BACKOFF_MAX_S: Final = 30.0
 """The pause doubles from the first to the second: a room whose files are being repaired recovers by itself."""
 
 _REAP_PAUSE_MAX_S: Final = 0.1
-_PLACES_SHOWN: Final = 30  # of a failure's stack, the innermost: recursion has thousands
-_CAUSES_SHOWN: Final = 4
-_LENGTH_BYTES: Final = 4
 _SQLSTATE_LENGTH: Final = 5
 _STREAM_BYTES: Final = 1024 * 1024  # read ahead
-_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
-_PR_SET_DUMPABLE: Final = 4
-
-JSON: TypeAlias = Any
-"""What json.dumps takes without NaN and infinities. A tree type would make each caller cast at every step."""
-
-Buffer: TypeAlias = bytes | bytearray | memoryview
-
-
-class WorkerError(Exception):
-    """A call did not come to an answer for reasons that are not in the question."""
 
 
 class WorkerLost(WorkerError):
@@ -90,10 +56,6 @@ class WorkerLost(WorkerError):
 
 class DeadlineExceeded(WorkerError):
     """The call was not answered in time; it was cancelled, or its process killed."""
-
-
-class FrameError(WorkerError):
-    """A frame is over a limit or malformed. The message names the limit and nothing of the content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +188,7 @@ class Worker:
                         started.set_exception(error)
                         return
                     failed, misfires = failed + 1, misfires + 1
-                    _tell(f"worker {self._name} did not start ({type(error).__name__})")
+                    tell(f"worker {self._name} did not start ({type(error).__name__})")
                     if failed >= STARTS_MAX:
                         self._settled.set()
                 if misfires > 1:
@@ -239,7 +201,7 @@ class Worker:
         loop = asyncio.get_running_loop()
         child = await _Child.spawn(self._command, self._name, self._grace_s)
         try:
-            reply = await child.send(self._first(), deadline_s, _nothing).reply
+            reply = await child.send(self._first(), deadline_s, lambda: None).reply
             self._child, since = child, loop.time()
             self._settled.set()
             if not started.done():
@@ -310,7 +272,7 @@ class _Child:
         """Write the call; `over` is called once, when the child is done with it or gone."""
         number, error_id = next(self._numbers), secrets.token_hex(8)
         header = {"call": number, "method": call.method, "params": call.params, "error_id": error_id}
-        frame = _frame(header, call.buffers)
+        frame = frames.frame(header, call.buffers)
         if self.lost.is_set():
             raise WorkerLost(f"worker {self._name} was lost")
         timer = self._loop.call_later(deadline_s, self._expire, number)
@@ -323,7 +285,7 @@ class _Child:
         """Ask the child to give up on a call; what it answers still ends it."""
         if sent.number in self._sent and not sent.cancelled:
             sent.cancelled = True
-            self._writer.write(_frame({"cancel": sent.number})[0])
+            self._writer.write(frames.frame({"cancel": sent.number})[0])
 
     async def end(self) -> None:
         """Kill what is left and wait until the kernel has let go of it: its memory and its keys are then gone."""
@@ -337,7 +299,7 @@ class _Child:
         await asyncio.wait([self._reading])
         if unasked:
             why = self._why or f"ended by itself, exit status {self._process.returncode}"
-            _tell(f"worker {self._name} ({self.pid}): {why}")
+            tell(f"worker {self._name} ({self.pid}): {why}")
 
     def _expire(self, number: int) -> None:
         sent = self._sent[number]
@@ -379,7 +341,9 @@ class _Child:
     async def _read(self, reader: asyncio.StreamReader) -> None:
         try:
             while True:
-                header, lengths = _header(await reader.readexactly(_length(await reader.readexactly(_LENGTH_BYTES))))
+                header, lengths = frames.header(
+                    await reader.readexactly(frames.length(await reader.readexactly(frames.LENGTH_BYTES)))
+                )
                 buffers = tuple([await reader.readexactly(length) for length in lengths])
                 number = header.get("call")
                 sent = self._sent.get(number) if isinstance(number, int) else None
@@ -424,217 +388,3 @@ def _outcome(header: Mapping[str, JSON], buffers: tuple[bytes, ...], error_id: s
             return Refusal(sqlstate, message, hint=hint, position=position, detail=detail)
         case _:
             raise FrameError("a reply is neither a value nor a refusal nor a failure")
-
-
-def _nothing() -> None:
-    pass
-
-
-# The child's end.
-
-
-@dataclass(slots=True)
-class Request:
-    """A call as the child's handler sees it.
-
-    Attributes:
-        cancelled: the keeper no longer wants the answer; long handlers look at it between steps.
-    """
-
-    method: str
-    params: JSON = field(default=None, repr=False)
-    buffers: tuple[memoryview, ...] = field(default=(), repr=False)
-    cancelled: bool = False
-    _interrupt: Callable[[], object] = field(default=_nothing, repr=False)
-    _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
-
-    def on_cancel(self, interrupt: Callable[[], object]) -> None:
-        """Have `interrupt` called once, from another thread, when the call is cancelled; at once if it already is.
-
-        The last one registered counts. It is never called after the handler has returned.
-        """
-        with self._lock:
-            self._interrupt = interrupt
-            if self.cancelled:
-                interrupt()
-
-    def cancel(self) -> None:
-        """What the keeper's cancel frame does."""
-        with self._lock:
-            if not self.cancelled:
-                self.cancelled = True
-                self._interrupt()
-
-    def close(self) -> None:
-        """Forget what to interrupt: the engine behind it now works for somebody else."""
-        with self._lock:
-            self._interrupt = _nothing
-
-
-Handler: TypeAlias = Callable[[Request], tuple[JSON, Sequence[Buffer]] | JSON]
-"""Gives a JSON value, or a tuple of one and buffers; a Refusal it raises reaches the caller as it is."""
-
-
-def serve(fd: int, handlers: Mapping[str, Handler], *, threads: int) -> NoReturn:
-    """Answer calls from the socket `fd` until the keeper closes it; then the process ends at once.
-
-    Args:
-        fd: the last argument of the command line.
-        handlers: by method; each runs in one of the threads.
-        threads: as many as the keeper's `concurrent`, or a call waits behind another while its deadline runs.
-    """
-    _harden()
-    connection = socket.socket(fileno=fd)
-    connection.set_inheritable(False)
-    _Service(connection, handlers, threads).run()
-
-
-class _Service:
-    """Reads in the main thread, so that a cancel frame gets through while every handler is busy."""
-
-    def __init__(self, connection: socket.socket, handlers: Mapping[str, Handler], threads: int) -> None:
-        self._connection = connection
-        self._handlers = handlers
-        self._pool = ThreadPoolExecutor(threads)
-        self._running: dict[int, Request] = {}
-        self._writing = threading.Lock()
-
-    def run(self) -> NoReturn:
-        """Take frames; never returns, and leaves without waiting for the handlers."""
-        try:
-            while True:
-                header, lengths = _header(self._read(_length(self._read(_LENGTH_BYTES))))
-                self._take(header, tuple([memoryview(self._read(length)) for length in lengths]))
-        except (EOFError, ConnectionError):
-            os._exit(0)
-        except BaseException as error:
-            _tell("\n".join(("worker gave up", *_places(error))))
-            os._exit(1)
-
-    def _read(self, length: int) -> bytearray:
-        data = bytearray(length)
-        rest = memoryview(data)
-        while rest:
-            count = self._connection.recv_into(rest)
-            if not count:
-                raise EOFError
-            rest = rest[count:]
-        return data
-
-    def _take(self, header: Mapping[str, JSON], buffers: tuple[memoryview, ...]) -> None:
-        if "cancel" in header:
-            self._cancel(header["cancel"])
-            return
-        number = header["call"]
-        request = self._running[number] = Request(header["method"], header["params"], buffers)
-        self._pool.submit(self._answer, number, header["error_id"], request)
-
-    def _cancel(self, number: int) -> None:
-        request = self._running.get(number)
-        if request is None:
-            return
-        try:
-            request.cancel()
-        except Exception as error:  # the handler runs on; if it does so for too long, the keeper kills us
-            _tell("\n".join(("a call could not be interrupted", *_places(error))))
-
-    def _answer(self, number: int, error_id: str, request: Request) -> None:
-        try:
-            frame = self._handle(number, request)
-        except BaseException as error:
-            # After a cancel every engine raises something, and nobody will ever see this id.
-            if not request.cancelled:
-                _tell("\n".join((f"internal error {error_id}", *_places(error))))
-            frame = _frame({"call": number, "failed": True})
-        request.close()
-        del self._running[number]
-        try:
-            with self._writing:
-                for part in frame:
-                    self._connection.sendall(part)
-        except OSError:
-            os._exit(0)
-
-    def _handle(self, number: int, request: Request) -> list[Buffer]:
-        try:
-            result = self._handlers[request.method](request)
-        except Refusal as refusal:
-            fields = ("sqlstate", "message", "hint", "position", "detail")
-            return _frame({"call": number, "refusal": {name: getattr(refusal, name) for name in fields}})
-        value, buffers = result if isinstance(result, tuple) else (result, ())
-        return _frame({"call": number, "value": value}, buffers)
-
-
-def _harden() -> None:
-    """Leave no way for what this process holds to get out but the socket: no dumps, no tracing, no engine's chatter.
-
-    Only Python's stderr stays, for places of failures: C++ prints what() of an uncaught exception, which may hold
-    data, and so may warnings and errors in finalisers.
-    """
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux":
-        prctl = ctypes.CDLL(None).prctl
-        prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), *[ctypes.c_ulong(0)] * 3)
-        prctl(_PR_SET_DUMPABLE, *[ctypes.c_ulong(0)] * 4)
-    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
-    silence = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(silence, 2)
-    os.close(silence)
-    warnings.simplefilter("ignore")
-    sys.unraisablehook = lambda _: None
-
-
-def _places(error: BaseException) -> Iterator[str]:
-    """The classes of a failure and of its causes, and where each struck: no message, no locals, no source."""
-    cause: BaseException | None = error
-    for _ in range(_CAUSES_SHOWN):
-        if cause is None:
-            return
-        yield type(cause).__name__
-        for frame, line in list(traceback.walk_tb(cause.__traceback__))[-_PLACES_SHOWN:]:
-            yield f"  {frame.f_code.co_filename}:{line} {frame.f_code.co_name}"
-        cause = cause.__cause__ or cause.__context__
-
-
-# The frame, for both ends.
-
-
-def _frame(header: dict[str, JSON], buffers: Sequence[Buffer] = ()) -> list[Buffer]:
-    views = [memoryview(buffer).cast("B") for buffer in buffers]
-    lengths = _checked([len(view) for view in views])
-    text = json.dumps({**header, "buffers": lengths}, allow_nan=False, separators=(",", ":")).encode()
-    return [_checked_length(len(text)).to_bytes(_LENGTH_BYTES, "big") + text, *views]
-
-
-def _length(prefix: Buffer) -> int:
-    return _checked_length(int.from_bytes(prefix, "big"))
-
-
-def _checked_length(length: int) -> int:
-    if length > HEADER_BYTES_MAX:
-        raise FrameError(f"a header is longer than {HEADER_BYTES_MAX} bytes")
-    return length
-
-
-def _header(text: bytes | bytearray) -> tuple[dict[str, JSON], list[int]]:
-    try:
-        header = json.loads(text)
-    except (ValueError, RecursionError):
-        header = None
-    if not isinstance(header, dict) or not isinstance(lengths := header.get("buffers"), list):
-        raise FrameError("a header is not a JSON object that lists its buffers")
-    return header, _checked(lengths)
-
-
-def _checked(lengths: list[int]) -> list[int]:
-    if not all(type(length) is int and length >= 0 for length in lengths):
-        raise FrameError("the length of a buffer is not a number")
-    if len(lengths) > BUFFERS_MAX or sum(lengths) > BUFFER_BYTES_MAX:
-        raise FrameError(f"there are more than {BUFFERS_MAX} buffers or {BUFFER_BYTES_MAX} bytes of them")
-    return lengths
-
-
-def _tell(text: str) -> None:
-    """One write, so that lines of several processes do not mix. The text holds nothing of the data."""
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()

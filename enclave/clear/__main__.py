@@ -11,8 +11,8 @@ from enclave import codec
 from enclave.clear import vault
 from enclave.clear.duckdb_engine import Engine
 from enclave.clear.noise import OpenDP
+from enclave.service import Request, serve
 from enclave.tables import LoadError
-from enclave.worker import Request, serve
 from policies.seal import from_canonical
 from rewriter.plan import Release, decode
 from rewriter.refusal import Refusal

@@ -10,7 +10,7 @@ from enclave import codec, tables
 from enclave.answer import Noised
 from enclave.public.desk import Desk, view_table
 from enclave.public.postprocess import load_public
-from enclave.worker import Request, serve
+from enclave.service import Request, serve
 from policies.seal import from_canonical
 from rewriter.plan import encode, fingerprint, scans
 from rewriter.released import ReleasedTable

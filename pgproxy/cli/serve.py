@@ -22,7 +22,8 @@ from cryptography.x509.oid import NameOID
 
 from enclave import codec
 from enclave.answer import Answer, Question
-from enclave.worker import Call, DeadlineExceeded, Worker, WorkerError, WorkerLost
+from enclave.frames import WorkerError
+from enclave.worker import Call, DeadlineExceeded, Worker, WorkerLost
 from pgproxy.server import Server
 from policies import document
 from policies.model import Policy

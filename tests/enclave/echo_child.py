@@ -14,7 +14,8 @@ import time
 import warnings
 from typing import NoReturn
 
-from enclave.worker import JSON, Handler, Request, serve
+from enclave.frames import JSON
+from enclave.service import Handler, Request, serve
 from rewriter.refusal import Refusal
 
 THREADS = 4

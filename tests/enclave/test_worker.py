@@ -21,8 +21,11 @@ import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
+from enclave import frames
 from enclave import worker as module
-from enclave.worker import Call, DeadlineExceeded, FrameError, Reply, Request, Worker, WorkerLost
+from enclave.frames import FrameError
+from enclave.service import Request
+from enclave.worker import Call, DeadlineExceeded, Reply, Worker, WorkerLost
 from rewriter.refusal import InternalError, Refusal
 
 CHILD = Path(__file__).with_name("echo_child.py")
@@ -199,9 +202,9 @@ async def test_what_cannot_be_answered_is_an_internal_error(method: str) -> None
 
 @given(json_values, st.lists(st.binary(max_size=20), max_size=4))
 def test_a_frame_reads_as_it_was_written(value: Any, buffers: list[bytes]) -> None:
-    head, *views = map(bytes, module._frame({"value": value}, buffers))
-    assert module._length(head[:4]) == len(head[4:])
-    header, lengths = module._header(head[4:])
+    head, *views = map(bytes, frames.frame({"value": value}, buffers))
+    assert frames.length(head[:4]) == len(head[4:])
+    header, lengths = frames.header(head[4:])
     assert header["value"] == value
     assert views == buffers
     assert lengths == [len(buffer) for buffer in buffers]
@@ -210,7 +213,7 @@ def test_a_frame_reads_as_it_was_written(value: Any, buffers: list[bytes]) -> No
 @given(st.binary(max_size=50) | json_values.map(lambda value: json.dumps(value).encode()))
 def test_a_header_is_an_object_that_lists_its_buffers_or_refused(text: bytes) -> None:
     try:
-        header, lengths = module._header(text)
+        header, lengths = frames.header(text)
     except FrameError:
         return
     assert header["buffers"] == lengths
@@ -222,18 +225,18 @@ def test_a_header_is_an_object_that_lists_its_buffers_or_refused(text: bytes) ->
 )
 def test_impossible_buffer_lengths_are_refused(buffers: str) -> None:
     with pytest.raises(FrameError):
-        module._header(b'{"buffers":%s}' % buffers.encode())
+        frames.header(b'{"buffers":%s}' % buffers.encode())
 
 
 def test_a_header_nested_beyond_reason_is_refused() -> None:
     with pytest.raises(FrameError):
-        module._header(b'{"buffers":' + b"[" * 200_000)
+        frames.header(b'{"buffers":' + b"[" * 200_000)
 
 
 def test_a_header_over_the_limit_is_refused_before_it_is_read() -> None:
-    assert module._length((64 * 1024 * 1024).to_bytes(4, "big")) == 64 * 1024 * 1024
+    assert frames.length((64 * 1024 * 1024).to_bytes(4, "big")) == 64 * 1024 * 1024
     with pytest.raises(FrameError):
-        module._length((64 * 1024 * 1024 + 1).to_bytes(4, "big"))
+        frames.length((64 * 1024 * 1024 + 1).to_bytes(4, "big"))
 
 
 long = {"refusal": {"sqlstate": "42P011", "message": "m", "hint": None, "position": None, "detail": None}}
@@ -247,8 +250,8 @@ def test_a_reply_without_an_outcome_is_refused(header: dict[str, Any]) -> None:
 
 async def test_a_call_over_a_limit_is_not_sent_and_takes_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
     async with running() as worker:
-        monkeypatch.setattr(module, "HEADER_BYTES_MAX", 1000)
-        monkeypatch.setattr(module, "BUFFER_BYTES_MAX", 1000)
+        monkeypatch.setattr(frames, "HEADER_BYTES_MAX", 1000)
+        monkeypatch.setattr(frames, "BUFFER_BYTES_MAX", 1000)
         with pytest.raises(FrameError):
             await worker.call("value", "x" * 1000, deadline_s=LONG_S)
         with pytest.raises(FrameError):
@@ -257,7 +260,7 @@ async def test_a_call_over_a_limit_is_not_sent_and_takes_no_place(monkeypatch: p
 
 
 def frame(header: dict[str, Any]) -> bytes:
-    return b"".join(module._frame(header))
+    return b"".join(frames.frame(header))
 
 
 @pytest.mark.parametrize(
