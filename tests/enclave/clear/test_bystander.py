@@ -1,0 +1,85 @@
+"""Removing one unit changes nothing that others contribute, and the unit itself no more than is claimed.
+
+Measured by running the compiled plans on neighbouring data. The same check must fail for each planted mistake.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import bystander_mistakes
+import pytest
+from bystander_check import Broken, Tally, check_release, neighbours
+from bystander_plans import KEYS, MEASURES, SHAPES, THEMES, draw
+from bystander_world import Dice, make, policies
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+
+RELEASES = 60
+"""For each loaded pair of data sets: loading costs as much as ten of them."""
+WORLDS = 96
+LEAST = 200
+"""How often each operator, measure, plan, kind of key and shape must take part in a change, halves together."""
+PLANS = ("groups proven", "groups chosen", "PublicGroups", "NoisyGroups", "laplace", "gaussian", "found centre")
+LABELS = (*THEMES, *MEASURES, *KEYS, *PLANS, *SHAPES)
+POLICIES = policies()
+RANDOMS = st.randoms(use_true_random=True)
+SETTINGS = settings(
+    deadline=None,
+    database=None,
+    derandomize=True,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+
+
+def run(dice: Dice, tally: Tally, releases: int) -> None:
+    """Check some releases on one random pair of data sets."""
+    found = neighbours(make(dice, POLICIES), dice)
+    policy, facts = found.whole.world.policy, found.whole.facts
+    for _ in range(releases):
+        drawn = draw(dice, policy, facts, tally.changed)
+        try:
+            labels, changed = check_release(found, drawn.release, dice)
+        except Exception as error:
+            error.add_note(f"unit {found.unit!r}, release {drawn.release}")
+            raise
+        tally.add(labels | drawn.labels(changed) if changed else frozenset())
+    found.whole.connection.close()
+    found.without.connection.close()
+
+
+@settings(SETTINGS, max_examples=3)
+@given(RANDOMS)
+def test_one_unit_changes_its_own_clipped_vector_alone_in_a_few_worlds(dice: Dice) -> None:
+    run(dice, Tally(), 12)
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("half", [1, 2])
+def test_one_unit_changes_its_own_clipped_vector_alone(half: int) -> None:
+    tally = Tally()
+
+    @seed(half)
+    @settings(SETTINGS, derandomize=False, max_examples=WORLDS // 2)
+    @given(RANDOMS)
+    def many(dice: Dice) -> None:
+        run(dice, tally, RELEASES)
+
+    many()
+    few = {label: tally.changed[label] for label in LABELS if tally.changed[label] < LEAST // 2}
+    assert not few, f"too few of {tally.releases} releases changed by: {few}; all: {Counter(tally.changed)}"
+
+
+@pytest.mark.parametrize("name", bystander_mistakes.MISTAKES)
+def test_a_planted_mistake_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant, words = bystander_mistakes.MISTAKES[name]
+    plant(monkeypatch)
+
+    @settings(SETTINGS, max_examples=40)
+    @given(RANDOMS)
+    def many(dice: Dice) -> None:
+        run(dice, Tally(), 30)
+
+    with pytest.raises(Broken, match=words):
+        many()
