@@ -1,8 +1,8 @@
 """worker: a call -> a child process -> its reply, or the child's death. The keeper's end.
 
 The keeper's end (`Worker`) starts `python -I -m MODULE FD` with nothing but a socket, makes the call that gives the
-fresh process its policy, keys and files, and passes calls from then on; the child's end is `service.py`. A call ends in
-time whatever the child does: at its deadline it is cancelled, and a child that ignores that is killed and replaced.
+fresh process its policy, keys and files, and passes calls from then on; the child's end is `service.py`. A call
+ends in time whatever the child does: at its deadline it is cancelled, and a child that ignores that is killed.
 
     Exception
     ├── Refusal, InternalError      (rewriter.refusal) what the handler raised, or that it failed

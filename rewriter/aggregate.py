@@ -13,11 +13,11 @@ from sqlglot import exp
 
 from policies.model import Policy
 from policies.sqltype import BIGINT, SqlType
-from rewriter import bound, post
+from rewriter import bound, cost, post
 from rewriter.bound import Protected
 from rewriter.keys import PublicFacts, groups_for
 from rewriter.parse import position
-from rewriter.plan import Call, Column, Constant, Expression, Measure, Relation, Release
+from rewriter.plan import Call, Column, Constant, Expression, Measure, MeasureKind, Relation, Release
 from rewriter.refusal import Refusal, not_private
 from rewriter.released import KeyColumn, MeasureColumn, ReleasedTable
 from rewriter.resolve import Resolver
@@ -31,7 +31,7 @@ MEASURES_MAX: Final = 64  # aggregates of one query: each gets a share of one pr
 class _Aggregate:
     """An aggregate as the query writes it, before measures are shared."""
 
-    kind: str  # "count", "units", "sum" or "mean"
+    kind: MeasureKind
     argument: Expression | None
     label: str
 
@@ -273,65 +273,37 @@ class Aggregation:
         measures = self._measures()
         groups = groups_for(self._keys, self._source, found, self._policy, self._facts)
         release = Release(found.unit, self._source, tuple(self._keys), groups, measures)
-        first = _first_coordinates(measures)
-        columns = tuple(self._column(aggregate, measures, first) for aggregate in self._aggregates)
+        places = cost.places(release, self._policy, self._facts)
+        columns = tuple(self._column(aggregate, release, places) for aggregate in self._aggregates)
         terms = [self._resolver.scope.term(key) for key in self._keys]
         keys = tuple(KeyColumn(_key_type(term.type, term.scale), term.scale) for term in terms)
         return ReleasedTable(self._name, release, keys, columns)
 
     def _measures(self) -> tuple[Measure, ...]:
-        """The measures to buy, in one order: a mean's count and sum serve counts and sums of the same rows too."""
+        """The measures to buy, in one order. A mean's count and sum serve a sum of the same argument too."""
         means = {a.argument for a in self._aggregates if a.kind == "mean"}
-        bought = {Measure("mean", argument) for argument in means}
-        for aggregate in self._aggregates:
-            if aggregate.kind == "units":
-                bought.add(Measure("units", aggregate.argument))
-            elif aggregate.kind == "sum" and aggregate.argument not in means:
-                bought.add(Measure("sum", aggregate.argument))
-            elif aggregate.kind == "count" and self._counted_by(aggregate, means) is None:
-                bought.add(Measure("count", aggregate.argument))
+        bought = {
+            Measure("mean" if a.argument in means and a.kind == "sum" else a.kind, a.argument)
+            for a in self._aggregates
+        }
         return tuple(sorted(bought, key=repr))
 
-    def _counted_by(self, aggregate: _Aggregate, means: set[Expression | None]) -> Expression | None:
-        """A mean's argument that is not NULL on exactly the rows that a count counts."""
-        for argument in sorted((m for m in means if m is not None), key=repr):
-            if argument == aggregate.argument:
-                return argument
-            if aggregate.argument is None and not self._resolver.scope.term(argument).nullable:
-                return argument
-        return None
-
-    def _column(
-        self, aggregate: _Aggregate, measures: tuple[Measure, ...], first: dict[Measure, int]
-    ) -> MeasureColumn:
-        means = {measure.argument for measure in measures if measure.kind == "mean"}
+    def _column(self, aggregate: _Aggregate, release: Release, places: tuple[tuple[int, ...], ...]) -> MeasureColumn:
+        mean, argument = Measure("mean", aggregate.argument), aggregate.argument
+        own = Measure(aggregate.kind, argument)
+        bought = own if own in release.measures else mean
+        place = places[release.measures.index(bought)]
         if aggregate.kind in ("count", "units"):
-            counted = self._counted_by(aggregate, means) if aggregate.kind == "count" else None
-            kind = "units" if aggregate.kind == "units" else "count"
-            place = first[Measure(kind, aggregate.argument)] if counted is None else first[Measure("mean", counted)]  # type: ignore[arg-type]
-            return MeasureColumn(aggregate.label, "number", BIGINT, (place,))
-        assert aggregate.argument is not None
-        term = self._resolver.scope.term(aggregate.argument)
-        if aggregate.kind == "mean":
-            place = first[Measure("mean", aggregate.argument)]
-            known = self._resolver.scope.known_range(aggregate.argument)
-            low = float(term.low) if known and term.low is not None else None
-            high = float(term.high) if known and term.high is not None else None
-            return MeasureColumn("avg", "mean", _sure(post.mean_type(term.type)), (place, place + 1), low, high)
-        type_ = _sure(post.sum_type(_scaled(term.type, term.scale)))
-        if aggregate.argument in means:
-            place = first[Measure("mean", aggregate.argument)]
-            return MeasureColumn("sum", "sum", type_, (place, place + 1))
-        return MeasureColumn("sum", "number", type_, (first[Measure("sum", aggregate.argument)],))
-
-
-def _first_coordinates(measures: tuple[Measure, ...]) -> dict[Measure, int]:
-    """The first coordinate of each measure: a mean has two (cost.py)."""
-    first, place = {}, 0
-    for measure in measures:
-        first[measure] = place
-        place += 2 if measure.kind == "mean" else 1
-    return first
+            return MeasureColumn(aggregate.label, "number", BIGINT, place)
+        assert argument is not None
+        term = self._resolver.scope.term(argument)
+        if aggregate.kind == "sum":
+            type_ = _sure(post.sum_type(_scaled(term.type, term.scale)))
+            return MeasureColumn("sum", "number" if bought == own else "sum", type_, place)
+        known = self._resolver.scope.known_range(argument)
+        low = float(term.low) if known and term.low is not None else None
+        high = float(term.high) if known and term.high is not None else None
+        return MeasureColumn("avg", "mean", _sure(post.mean_type(term.type)), place, low, high)
 
 
 def _types(released: ReleasedTable) -> dict[str, SqlType]:

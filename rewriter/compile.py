@@ -44,7 +44,7 @@ def partials(release: Release, coordinates: Sequence[Coordinate], policy: Policy
     alias = unit_alias(release.source, policy)
     assert alias is not None
     keys = [_identical(names.term(key)) for key in release.keys]
-    sums = [_partial(coordinate, release, names) for coordinate in coordinates]
+    sums = [_partial(coordinate, names) for coordinate in coordinates]
     selected = [f"{quote(alias)}._unit AS _unit", *_named("k", keys), *_named("s", sums)]
     source, where = _source(release.source, names, policy)
     grouped = ", ".join(str(place) for place in range(1, len(keys) + 2))
@@ -82,8 +82,8 @@ def _identical(key: Term) -> str:
     return f"({key.sql} + 0.0::DOUBLE)" if key.type.is_numeric and key.scale is None else key.sql
 
 
-def _partial(coordinate: Coordinate, release: Release, names: Scope) -> str:
-    argument = release.measures[coordinate.measure].argument
+def _partial(coordinate: Coordinate, names: Scope) -> str:
+    argument = coordinate.argument
     match coordinate.kind:
         case "rows":
             return "count(*)"

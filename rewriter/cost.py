@@ -19,8 +19,8 @@ from typing import Final, Literal
 
 from policies.model import Policy
 from rewriter.accountant import Accountant, laplace_epsilon
-from rewriter.bound import Facts, Protected, groups_max, property_of, scope
-from rewriter.plan import Column, Measure, NoisyGroups, Release, columns
+from rewriter.bound import Facts, Protected, Scope, groups_max, property_of, scope
+from rewriter.plan import Column, Expression, Measure, NoisyGroups, Release, columns
 from rewriter.refusal import Refusal
 from rewriter.terms import Units, units
 
@@ -47,24 +47,27 @@ class Coordinate:
     """One number per group that a unit adds to, before it is clipped.
 
     Attributes:
-        measure: index of the measure it belongs to.
         kind: "rows", "arguments" (rows whose argument is not NULL), "units", "sum", or "centred" (twice the
             sum minus twice_centre times arguments; doubled, so that the middle of 0 and 1 is an integer).
+        argument: what is counted or summed; None for "rows".
         value: integer form of the argument, None for counts.
         static_max: no unit's norm over all groups exceeds this, in units of the coordinate.
         per_one: units that make 1.
         declared: a contribution bound that the policy declares, in units, or None.
         twice_centre: for "centred" over a range that the policy tells: lowest plus highest value, in units of
             the argument; None if the centre is to be found.
+        count: for "centred": which coordinate counts the same rows. All coordinates of one count are scaled by one
+            factor per unit, so that a mean stays a mean.
     """
 
-    measure: int
     kind: Literal["rows", "arguments", "units", "sum", "centred"]
+    argument: Expression | None
     value: Units | None
     static_max: int
     per_one: int = 1
     declared: Fraction | None = None
     twice_centre: int | None = None
+    count: int | None = None
 
     @property
     def is_found(self) -> bool:
@@ -93,14 +96,12 @@ def coordinates(release: Release, policy: Policy, facts: Facts) -> tuple[Coordin
     Raises:
         Refusal: the release is not about rows of units, or a measure is not of its form.
     """
-    found = property_of(release.source, policy, facts)
-    if not isinstance(found, Protected) or found.unit != release.unit:
-        raise Refusal("0A000", "a release is about rows that belong to one kind of unit")
-    return tuple(
-        coordinate
-        for number, measure in enumerate(release.measures)
-        for coordinate in _coordinates(number, measure, release, found, policy)
-    )
+    return tuple(_Layout(release, policy, facts).coordinates)
+
+
+def places(release: Release, policy: Policy, facts: Facts) -> tuple[tuple[int, ...], ...]:
+    """Which coordinates each measure is made of: one, or the count and the centred sum of a mean."""
+    return tuple(_Layout(release, policy, facts).places)
 
 
 def stages(release: Release, found: tuple[Coordinate, ...], price: Price) -> Stages:
@@ -150,58 +151,78 @@ def threshold(price: Price, amount: Fraction, per_unit: int) -> tuple[Noise, Fra
     return ("gaussian", amount) if gaussian < laplace else ("laplace", epsilon)
 
 
-def _coordinates(
-    number: int, measure: Measure, release: Release, found: Protected, policy: Policy
-) -> tuple[Coordinate, ...]:
-    declared = _declared(measure, release, policy)
-    rows = found.rows_max
-    match measure.kind:
-        case "count":
-            kind: Literal["rows", "arguments"] = "rows" if measure.argument is None else "arguments"
-            return (Coordinate(number, kind, None, max(1, rows), declared=declared),)
-        case "units":
-            _check_unit(measure, release, policy)
-            groups = groups_max(release, rows, policy)
-            return (Coordinate(number, "units", None, max(1, groups), declared=declared),)
-        case "sum":
-            value = _value(measure, release, policy, rows)
-            bound = None if declared is None else declared * value.per_one
-            return (Coordinate(number, "sum", value, max(1, rows * value.magnitude), value.per_one, bound),)
-        case "mean":
-            return _mean(number, measure, release, policy, rows)
+class _Layout:
+    """Lays out a release's coordinates. Counts of the same rows are one coordinate, bought once."""
 
+    def __init__(self, release: Release, policy: Policy, facts: Facts) -> None:
+        found = property_of(release.source, policy, facts)
+        if not isinstance(found, Protected) or found.unit != release.unit:
+            raise Refusal("0A000", "a release is about rows that belong to one kind of unit")
+        self._release, self._policy, self._rows = release, policy, found.rows_max
+        self._names = scope(release.source, policy)
+        self.coordinates: list[Coordinate] = []
+        self.places = [self._place(measure) for measure in release.measures]
 
-def _mean(number: int, measure: Measure, release: Release, policy: Policy, rows: int) -> tuple[Coordinate, ...]:
-    value = _value(measure, release, policy, 2 * rows)
-    names = scope(release.source, policy)
-    assert measure.argument is not None
-    term = names.term(measure.argument)
-    count = Coordinate(number, "arguments", None, max(1, rows))
-    if term.low is None or term.high is None or not names.known_range(measure.argument):
-        return count, Coordinate(number, "centred", value, max(1, 4 * rows * value.magnitude), 2 * value.per_one)
-    low, high = (_units_of(end, value) for end in (term.low, term.high))
-    return count, Coordinate(
-        number, "centred", value, max(1, rows * (high - low)), 2 * value.per_one, twice_centre=low + high
-    )
+    def _place(self, measure: Measure) -> tuple[int, ...]:
+        declared = _declared(measure, self._names)
+        match measure.kind:
+            case "count":
+                return (self._count(measure.argument, declared),)
+            case "units":
+                _check_unit(measure, self._release, self._names)
+                most = max(1, groups_max(self._release, self._rows, self._policy))
+                return (self._add(Coordinate("units", measure.argument, None, most, declared=declared)),)
+            case "sum":
+                value = _value(measure, self._names, self._rows)
+                most, bound = self._rows * value.magnitude, None if declared is None else declared * value.per_one
+                return (self._add(Coordinate("sum", measure.argument, value, max(1, most), value.per_one, bound)),)
+            case "mean":
+                return self._mean(measure)
+
+    def _add(self, coordinate: Coordinate) -> int:
+        self.coordinates.append(coordinate)
+        return len(self.coordinates) - 1
+
+    def _count(self, argument: Expression | None, declared: Fraction | None) -> int:
+        if argument is not None and not self._names.term(argument).nullable:
+            argument = None  # every row is counted
+        kind: Literal["rows", "arguments"] = "rows" if argument is None else "arguments"
+        for index, known in enumerate(self.coordinates):
+            if (known.kind, known.argument) == (kind, argument):
+                return index
+        return self._add(Coordinate(kind, argument, None, max(1, self._rows), declared=declared))
+
+    def _mean(self, measure: Measure) -> tuple[int, int]:
+        value = _value(measure, self._names, 2 * self._rows)
+        assert measure.argument is not None
+        count = self._count(measure.argument, None)
+        term, twice = self._names.term(measure.argument), None
+        most = 4 * self._rows * value.magnitude
+        if term.low is not None and term.high is not None and self._names.known_range(measure.argument):
+            low, high = (_units_of(end, value) for end in (term.low, term.high))
+            most, twice = self._rows * (high - low), low + high
+        per_one = 2 * value.per_one
+        centred = Coordinate("centred", measure.argument, value, max(1, most), per_one, None, twice, count)
+        return count, self._add(centred)
 
 
 def _units_of(end: Fraction, value: Units) -> int:
     return max(-value.magnitude, min(value.magnitude, int(end * value.per_one)))
 
 
-def _value(measure: Measure, release: Release, policy: Policy, rows: int) -> Units:
+def _value(measure: Measure, names: Scope, rows: int) -> Units:
     if measure.argument is None:
         raise Refusal("0A000", f"{measure.kind} needs an argument")
-    term = scope(release.source, policy).term(measure.argument)
+    term = names.term(measure.argument)
     if not term.type.is_numeric:
         name = {"mean": "avg"}.get(measure.kind, measure.kind)
         raise Refusal("42883", f"function {name}({term.type}) does not exist", hint="Cast the argument to a number.")
     return units(term, rows)
 
 
-def _check_unit(measure: Measure, release: Release, policy: Policy) -> None:
+def _check_unit(measure: Measure, release: Release, names: Scope) -> None:
     """COUNT(DISTINCT x) of a "units" measure: x must be the bare unit column of some scan."""
-    argument, names = measure.argument, scope(release.source, policy)
+    argument = measure.argument
     for column in columns(argument) if argument is not None else ():
         unit = names.table(column.alias).unit if column.alias in names.names else None
         if argument == column and unit is not None and unit.column == column.name and unit.name == release.unit:
@@ -209,12 +230,11 @@ def _check_unit(measure: Measure, release: Release, policy: Policy) -> None:
     raise Refusal("0A000", "COUNT(DISTINCT x) of units needs the unit column")
 
 
-def _declared(measure: Measure, release: Release, policy: Policy) -> Fraction | None:
+def _declared(measure: Measure, names: Scope) -> Fraction | None:
     """A contribution that an owner declares for this measure, in the measure's own unit.
 
     It is only where to clip: a wrong one costs accuracy, never privacy.
     """
-    names = scope(release.source, policy)
     match measure:
         case Measure("count", None):
             entries = [table.contribution.get("count") for table in map(names.table, names.names)]

@@ -142,9 +142,10 @@ class Partials:
         return f"(2 * s{index} - CAST({twice} AS HUGEINT) * s{self._count_of(index)})"
 
     def _count_of(self, index: int) -> int:
-        """The count that belongs to a mean's sum: the coordinate before it."""
-        assert self._coordinates[index - 1].measure == self._coordinates[index].measure
-        return index - 1
+        """The count that belongs to a mean's sum."""
+        count = self._coordinates[index].count
+        assert count is not None
+        return count
 
     def _on_grid(self, index: int, bound: Fraction) -> str:
         """Truncation comes before the cast: the engine's casts round."""
@@ -153,9 +154,10 @@ class Partials:
         return f"CAST(trunc({clamped}) AS HUGEINT)"
 
     def _linked(self, index: int) -> list[int]:
-        """Coordinates that are scaled by one factor: those of one measure, so that a mean stays a mean."""
-        measure = self._coordinates[index].measure
-        return [i for i, c in enumerate(self._coordinates) if c.measure == measure]
+        """Coordinates that are scaled by one factor: a count and all sums around it, so that means stay means."""
+        own = self._coordinates[index].count
+        together = index if own is None else own
+        return [i for i, c in enumerate(self._coordinates) if together in (i, c.count)]
 
     def _histogram(self, bin_sql: str, bins: int, having: str = "", source: str = "q") -> list[int]:
         per_unit = f"SELECT CAST({bin_sql} AS INTEGER) AS b FROM {source} GROUP BY _unit {having}"
