@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,9 +14,10 @@ import pyarrow.parquet as pq
 
 from policies.model import Policy, Table
 from policies.sqltype import SqlType
-from rewriter.terms import quote, stored_type
+from rewriter.terms import quote, stored_type, truth
 
 _HASH_CHUNK: Final = 1 << 20
+_INEXACT: Final = "'VARCHAR', 'DOUBLE', 'FLOAT'"  # raw types whose values need not be whole
 
 
 class LoadError(Exception):
@@ -81,14 +83,12 @@ def read(name: str, path: Path, table: Table) -> pa.Table:
     """
     try:
         columns = _csv_columns(path) if path.suffix == ".csv" else pq.read_schema(path).names
-        missing = [column for column in table.columns if column not in columns]
-        if missing:
-            raise LoadError(f"table {name}: the file has no column {', '.join(missing)}")
+        _check_columns(name, columns, table)
         data = _read_csv(path, table) if path.suffix == ".csv" else pq.read_table(path, columns=list(table.columns))
-    except (pa.ArrowException, OSError) as error:
-        # Arrow's messages echo cells.
+        return pa.table({column: _plain(data.column(column)) for column in table.columns})
+    except (pa.ArrowException, OSError, UnicodeError, csv.Error) as error:
+        # Their messages echo cells.
         raise LoadError(f"table {name}: the file cannot be read ({type(error).__name__})") from None
-    return pa.table({column: _plain(data.column(column)) for column in table.columns})
 
 
 def stored(column: str, type_: SqlType, *, uncut: bool = False) -> str:
@@ -105,27 +105,38 @@ def stored(column: str, type_: SqlType, *, uncut: bool = False) -> str:
         return f"TRY_CAST(replace(CAST({decimal} AS VARCHAR), '.', '') AS {target})"
     if type_.is_integer:
         top = {"smallint": 2**15, "integer": 2**31, "bigint": 2**63}[type_.name]
-        whole = f"TRY_CAST({column} AS HUGEINT)"
-        return f"CAST(CASE WHEN {whole} BETWEEN -{top} AND {top - 1} THEN {whole} END AS {target})"
+        whole = f"TRY_CAST({column} AS HUGEINT)"  # rounds: without the next line 1.4 would be the person 1
+        same = f"(typeof({column}) NOT IN ({_INEXACT}) OR TRY_CAST({column} AS DECIMAL(38, 9)) = {whole})"
+        return f"CAST(CASE WHEN {whole} BETWEEN -{top} AND {top - 1} AND {same} THEN {whole} END AS {target})"
     if type_.is_floating:
         number = f"TRY_CAST({column} AS DOUBLE)"
         clipped = f"greatest(least({number}, 1e308), -1e308) + 0.0::DOUBLE"  # + 0.0: no -0.0, which equals 0.0
         return f"CASE WHEN {number} IS NULL OR isnan({number}) THEN NULL ELSE {clipped} END"
     if type_.is_temporal:
         moment = f"TRY_CAST({column} AS {target})"
+        if type_.name == "timestamptz":  # a cast to TIMESTAMP would drop the zone of a text
+            moment = f"CAST(TRY_CAST({column} AS TIMESTAMPTZ) AS TIMESTAMP)"
         return f"CASE WHEN {moment} BETWEEN '0001-01-01' AND '9999-12-31 23:59:59.999999' THEN {moment} END"
     if type_.name == "boolean":
-        return f"TRY_CAST({column} AS BOOLEAN)"
+        return truth(f"CAST({column} AS VARCHAR)")
     text = f"CAST({column} AS VARCHAR)"
-    if type_.name == "char":
-        text = f"rtrim({text})"
-    return f"left({text}, {type_.precision})" if type_.precision and not uncut else text
+    if type_.precision and not uncut:
+        text = f"left({text}, {type_.precision})"
+    return f"rtrim({text})" if type_.name == "char" else text
+
+
+def _check_columns(name: str, columns: Sequence[str], table: Table) -> None:
+    missing = [column for column in table.columns if column not in columns]
+    if missing:
+        raise LoadError(f"table {name}: the file has no column {', '.join(missing)}")
+    twice = [column for column in table.columns if columns.count(column) > 1]
+    if twice:
+        raise LoadError(f"table {name}: the file has more than one column {', '.join(twice)}")
 
 
 def _csv_columns(path: Path) -> list[str]:
-    with path.open("rb") as file:
-        reader = pacsv.open_csv(file, read_options=pacsv.ReadOptions(block_size=1 << 16))
-        return list(reader.schema.names)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return next(csv.reader(file), [])
 
 
 def _read_csv(path: Path, table: Table) -> pa.Table:

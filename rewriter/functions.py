@@ -35,6 +35,7 @@ from rewriter.terms import (
     rescale,
     stored_type,
     stored_width,
+    truth,
     type_range,
     widen,
     width_for,
@@ -190,8 +191,6 @@ def _round_exact(term: Term, scale: int, target: SqlType) -> Term:
 
 
 _WHOLE: Final = r"\s*[+-]?[0-9]+\s*"  # the engine alone would read '1.5', '1e3' and '0x1f' as integers too
-_TRUE: Final = ("t", "tr", "tru", "true", "y", "ye", "yes", "on", "1")  # Postgres docs, Boolean Type
-_FALSE: Final = ("f", "fa", "fal", "fals", "false", "n", "no", "of", "off", "0")
 
 
 def _cast_text(term: Term, target: SqlType) -> Term:
@@ -201,9 +200,7 @@ def _cast_text(term: Term, target: SqlType) -> Term:
         top, width = Fraction(2 ** (stored_width(target) - 1)), stored_width(target)
         return _in_range(exact(whole, target, True, 0, -top, top - 1, width))
     if target == BOOLEAN:
-        true, false = (", ".join(f"'{word}'" for word in words) for words in (_TRUE, _FALSE))
-        word = f"lower(trim({term.sql}))"
-        sql = f"(CASE WHEN {word} IN ({true}) THEN TRUE WHEN {word} IN ({false}) THEN FALSE END)"
+        sql = truth(term.sql)
     if target.is_temporal:  # the engine reads 'infinity', and years that overflow once cast to TIMESTAMP
         sql = f"(CASE WHEN {sql} BETWEEN '0001-01-01' AND '{_LAST[target.name]}' THEN {sql} END)"
     return Term(sql, target, True)

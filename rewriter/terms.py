@@ -176,6 +176,17 @@ def parse_timestamp(value: str) -> dt.datetime:
         raise Refusal("22008", f'timestamp out of range: "{value}"', hint="Years are 1 to 9999.") from None
 
 
+_TRUE: Final = ("t", "tr", "tru", "true", "y", "ye", "yes", "on", "1")  # Postgres docs, Boolean Type
+_FALSE: Final = ("f", "fa", "fal", "fals", "false", "n", "no", "of", "off", "0")
+
+
+def truth(sql: str) -> str:
+    """SQL that reads a text as Postgres reads a boolean, NULL where it is none."""
+    true, false = (", ".join(map(text, words)) for words in (_TRUE, _FALSE))
+    word = f"lower(trim({sql}))"
+    return f"(CASE WHEN {word} IN ({true}) THEN TRUE WHEN {word} IN ({false}) THEN FALSE END)"
+
+
 def widen(term: Term, width: int) -> str:
     """The SQL of an exact term in an integer of at least that width."""
     return term.sql if term.width >= width else f"CAST({term.sql} AS {WIDTHS[width]})"

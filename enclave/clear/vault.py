@@ -99,7 +99,8 @@ def load(
     for name, table in policy.tables.items():
         if table.public:
             columns = ", ".join(map(quote, table.columns))
-            run(connection, f"CREATE TABLE {quote(name)} AS SELECT {columns} FROM {_staged(name)}")
+            kept = f"SELECT {columns} FROM {_staged(name)} WHERE NOT ({_missing(table)})"
+            run(connection, f"CREATE TABLE {quote(name)} AS {kept}")
     for name in policy.tables:
         run(connection, f"DROP TABLE {_staged(name)}")
 
@@ -170,13 +171,14 @@ def _stage(connection: duckdb.DuckDBPyConnection, name: str, table: Table, raw: 
         for column, declared in table.columns.items()
     ]
     own = table.unit.column if table.unit is not None else None
-    value = (
-        f", CAST({tables.stored(quote(own), table.columns[own].type, uncut=True)} AS VARCHAR) AS _value"
-        if own
-        else ""
-    )
-    run(connection, f"CREATE TABLE {_staged(name)} AS SELECT {', '.join(columns)}{value} FROM raw")
-    connection.unregister("raw")
+    value = f", CAST({_enforced(name, own, table.columns[own], True)} AS VARCHAR) AS _value" if own else ""
+    try:
+        run(connection, f"CREATE TABLE {_staged(name)} AS SELECT {', '.join(columns)}{value} FROM raw")
+    except duckdb.Error as error:  # the engine's words echo cells
+        found = _misfits(connection, table, columns)
+        raise LoadError(f"table {name}: {found} cannot be converted ({type(error).__name__})") from None
+    finally:
+        connection.unregister("raw")
     _check_key(connection, name, table)
 
 
@@ -188,16 +190,23 @@ def _identifying(table: Table) -> set[str]:
 
 def _enforced(name: str, column: str, declared: Column, identifies: bool) -> str:
     stored = tables.stored(quote(column), declared.type, uncut=identifies)
-    if identifies:
-        return stored
     if declared.bounds is not None:
         low, high = (_constant(name, column, declared, bound) for bound in declared.bounds)
+        if identifies:  # clipped, it would be someone else; kept, it would break what is proven from the bounds
+            return f"CASE WHEN {stored} BETWEEN {low} AND {high} THEN {stored} END"
         # least and greatest ignore NULL, which must stay NULL.
         stored = f"CASE WHEN {stored} IS NULL THEN NULL ELSE greatest(least({stored}, {high}), {low}) END"
     if declared.values is not None:
         allowed = ", ".join(_constant(name, column, declared, value) for value in declared.values)
         stored = f"CASE WHEN {stored} IN ({allowed}) THEN {stored} END"
     return stored
+
+
+def _misfits(connection: duckdb.DuckDBPyConnection, table: Table, columns: list[str]) -> str:
+    """Name the columns that stop a load: those whose type in the file has no cast to the declared one."""
+    pairs = zip(table.columns, columns, strict=True)
+    found = [column for column, sql in pairs if not _works(connection, f"SELECT {sql} FROM raw")]
+    return f"column {', '.join(found)}" if found else "it"
 
 
 def _constant(name: str, column: str, declared: Column, value: object) -> str:
@@ -262,8 +271,7 @@ def _store(connection: duckdb.DuckDBPyConnection, name: str, policy: Policy, sec
     rows = _number(connection, f"SELECT count(*) FROM {_staged(name)}")
     homeless = _number(connection, f"SELECT count(*) FROM {_staged(name)} WHERE _value IS NULL")
     run(connection, f"DELETE FROM {_staged(name)} WHERE _value IS NULL")
-    required = [column for column, declared in table.columns.items() if declared.not_null]
-    missing = " OR ".join(f"{quote(column)} IS NULL" for column in required) or "FALSE"
+    missing = _missing(table)
     nulls = _number(connection, f"SELECT count(*) FROM {_staged(name)} WHERE {missing}")
     columns = list(map(quote, table.columns))
     texts = ", ".join(f"CAST({column} AS VARCHAR)" for column in columns)
@@ -278,6 +286,12 @@ def _store(connection: duckdb.DuckDBPyConnection, name: str, policy: Policy, sec
     )
     kept = _number(connection, f"SELECT count(*) FROM {quote(name)}")
     return TableReport(name, table.owner, kept, homeless, nulls, rows - homeless - nulls - kept)
+
+
+def _missing(table: Table) -> str:
+    """SQL that is true of a row with NULL in a NOT NULL column."""
+    required = [column for column, declared in table.columns.items() if declared.not_null]
+    return " OR ".join(f"{quote(column)} IS NULL" for column in required) or "FALSE"
 
 
 def _number(connection: duckdb.DuckDBPyConnection, sql: str) -> int:
