@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import pyarrow as pa
+
+DATABASE: Final = "cleanroom"
+"""The one database name that clients connect to."""
 
 
 @dataclass(frozen=True, slots=True)

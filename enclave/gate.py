@@ -28,10 +28,13 @@ from enclave.log import SALT_BYTES, Log, answer_leaf, question_leaf, refusal_lea
 from enclave.releases import Releases
 from enclave.worker import DeadlineExceeded, WorkerLost
 from policies.model import Policy
-from rewriter.accountant import Cost, capacity, charge, epsilon_of, key_delta
+from rewriter.accountant import EPSILON_MAX, Cost, capacity, charge, epsilon_of, key_delta
 from rewriter.cost import Price
 from rewriter.refusal import InternalError, Refusal
 
+EPSILON_MIN: Final = Decimal("1e-6")
+"""Below it the noise nears the ends of a 64-bit integer, where the sampler would cut it off."""
+_COUNT_MAX: Final = 2**31 - 1  # of dp.budget's integer column
 _UNCHARGED: Final = Charged(room=False, analyst=False)
 _T = TypeVar("_T")
 
@@ -158,11 +161,17 @@ class Gate:
         role = self._policy.role_of(question.analyst)
         text = role.query_epsilon if question.epsilon is None else question.epsilon
         try:
-            epsilon = Fraction(Decimal(str(text)))
-        except (InvalidOperation, ValueError, OverflowError):
-            raise Refusal("22023", f'invalid value for parameter "dp.epsilon": "{text}"') from None
-        if epsilon <= 0:
+            value = Decimal(str(text))
+            known = value.is_finite()
+        except InvalidOperation:
+            known = False
+        if not known:
+            raise Refusal("22023", f'invalid value for parameter "dp.epsilon": "{text}"')
+        if value <= 0:
             raise Refusal("22023", "dp.epsilon must be greater than 0", hint="For example SET dp.epsilon = 0.1.")
+        if not EPSILON_MIN <= value <= EPSILON_MAX:  # compared before a Fraction writes out all of 1e-999999999
+            raise Refusal("22023", f"dp.epsilon is {EPSILON_MIN:f} to {EPSILON_MAX}")
+        epsilon = Fraction(value)
         if role.query_epsilon_max is not None and epsilon > Fraction(role.query_epsilon_max):
             raise Refusal(
                 "53400",
@@ -180,7 +189,8 @@ class Gate:
         budget = self._policy.budgets[unit]
         room = capacity(budget.accountant, _fraction(budget.epsilon), Fraction(budget.delta))
         cost = charge(budget.accountant, epsilon) * Fraction(1, parts)
-        return Price(budget.accountant, cost.amount, key_delta(budget.accountant, cost, room, Fraction(budget.delta)))
+        held = cost if room is None else min(cost, room)  # the ledger refuses a question that the budget cannot hold
+        return Price(budget.accountant, cost.amount, key_delta(budget.accountant, held, room, Fraction(budget.delta)))
 
     def _check_tables(self, question: Question, prepared: Prepared) -> None:
         """The public worker checked this too; a broken one must not widen what an analyst may see."""
@@ -217,13 +227,14 @@ class Gate:
         making = self._making.get(bought.release_id)
         if making is None:
             making = self._making[bought.release_id] = _Making(asyncio.create_task(self._make(bought)))
-            making.task.add_done_callback(lambda _: self._making.pop(bought.release_id, None))
         making.waiting += 1
         try:
             return await asyncio.shield(making.task)
         finally:
             making.waiting -= 1
             if making.waiting == 0:
+                # Whoever asks next starts anew: this run may be ending, and its cancellation is none of theirs.
+                del self._making[bought.release_id]
                 making.task.cancel()  # nobody wants it any more; harmless once it is done
 
     async def _make(self, bought: _Bought) -> bytes:
@@ -264,7 +275,8 @@ class Gate:
 
     def _shown(self, unit: str, amount: Fraction) -> str:
         accountant = self._policy.budgets[unit].accountant
-        return f"{math.sqrt(2 * float(amount)) if accountant == 'zcdp' else float(amount):.2f}"
+        epsilon = math.sqrt(2 * float(amount)) if accountant == "zcdp" else float(amount)
+        return f"{epsilon:.2f}" if epsilon >= 0.1 else f"{epsilon:.2g}"
 
     def _alone(self, unit: str, amount: Fraction) -> str:
         budget = self._policy.budgets[unit]
@@ -334,7 +346,7 @@ def _budget_row(row: BudgetRow) -> dict[str, Any]:
         "epsilon": None if row.epsilon is None else float(row.epsilon),
         "delta": float(row.delta),
         "spent": row.spent,
-        "questions_left": row.questions_left,
+        "questions_left": None if row.questions_left is None else min(row.questions_left, _COUNT_MAX),
     }
 
 

@@ -16,7 +16,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
-from enclave.answer import Answer, Question
+from enclave.answer import DATABASE, Answer, Question
 from pgproxy import scram, sqlstate
 from pgproxy.connection import Connection
 from pgproxy.login import Key, Rules
@@ -43,7 +43,7 @@ class Server:
         answer: Callable[[Question], Awaitable[Answer]],
         verifiers: Mapping[str, str],
         *,
-        database: str = "cleanroom",
+        database: str = DATABASE,
         ssl_context: ssl.SSLContext | None = None,
         plaintext: bool = False,
         mock_secret: bytes | None = None,

@@ -16,7 +16,7 @@ import duckdb
 import pyarrow as pa
 from sqlglot import exp
 
-from enclave.answer import Answer, Parameter, ResultColumn
+from enclave.answer import DATABASE, Answer, Parameter, ResultColumn
 from enclave.public.catalog_bind import Queries
 from enclave.public.catalog_casts import REG_KINDS
 from enclave.public.catalog_data import relations
@@ -74,7 +74,7 @@ class Catalog:
             self._engine.execute(f"CREATE TABLE {identifier(name)} AS SELECT * FROM given")
             self._engine.unregister("given")
         self._names = _Names(tables[REG_NAMES])
-        constants = {"version": VERSION, "database": policy.room.name, "user": analyst}
+        constants = {"version": VERSION, "database": DATABASE, "user": analyst}
         for name, value in constants.items():
             self._engine.execute(f"CREATE MACRO own_{name}() AS {quote(value)}")
         for variable in VARIABLES:

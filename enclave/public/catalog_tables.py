@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, Final, TypeAlias
 
+from enclave.answer import DATABASE
 from enclave.public.catalog_data import fixed_rows, relations
 from enclave.public.catalog_objects import (
     BOOTSTRAP_ROLE_OID,
@@ -38,17 +39,16 @@ _HEAP, _BTREE = 2, 403
 def rows(policy: Policy, analyst: str) -> dict[str, list[Row]]:
     """Rows that depend on the policy and the analyst, by the mirror's name."""
     tables, roles = tables_of(policy, analyst), role_oids(policy, analyst)
-    database = policy.room.name
     return {
         **_relation_rows(tables),
         "pg_catalog.pg_index": [_index_row(table) for table in tables if table.key],
         "pg_catalog.pg_constraint": list(_constraint_rows(tables)),
         "pg_catalog.pg_description": list(_description_rows(tables)),
-        "pg_catalog.pg_database": [_database_row(database)],
+        "pg_catalog.pg_database": [_database_row(DATABASE)],
         "pg_catalog.pg_roles": [_role_row(name, oid, analyst) for name, oid in roles.items()],
         "pg_catalog.pg_user": [_user_row(name, oid) for name, oid in roles.items() if name == analyst],
         "pg_catalog.pg_indexes": [_pg_indexes_row(table) for table in tables if table.key],
-        **information_schema_rows(database, analyst, tables),
+        **information_schema_rows(DATABASE, analyst, tables),
         REG_NAMES: [*_table_names(tables), *_role_names(roles)],
         DEFINITIONS: list(_definition_rows(tables)),
     }
