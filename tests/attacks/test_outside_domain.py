@@ -22,6 +22,7 @@ day = { type = "date", bounds = [0001-01-01, 2100-12-31] }
 at = { type = "timestamp", bounds = [1890-01-01T00:00:00, 2100-12-31T00:00:00] }
 noted = { type = "text" }
 kind = { type = "char(4)", values = ["a", "b"] }
+sure = { type = "text", values = ["a", "b"], not_null = true }
 """
 CELLS = [
     ("-3", "0005-06-01", "2000-06-01 12:00:00", "2020-01-05", "a  "),
@@ -32,6 +33,15 @@ CELLS = [
     ("2147483647", "0001-01-01", "1800-01-01 00:00:00", "10000-01-01", "b "),
 ]
 QUESTIONS = (
+    "SELECT kind LIKE NULL::text, count(*) AS m FROM visits WHERE kind > '' GROUP BY 1",
+    "SELECT sure LIKE NULL::text FROM visits GROUP BY 1",
+    "SELECT sure ILIKE 'a%' FROM visits GROUP BY 1",
+    "SELECT sure = 'a' OR age > 1 FROM visits GROUP BY 1",
+    "SELECT nullif(sure, 'a') = 'b' FROM visits GROUP BY 1",
+    "SELECT age / age FROM visits WHERE age > -20 GROUP BY 1",
+    "SELECT age % age FROM visits WHERE age <> 7 GROUP BY 1",
+    "SELECT (age + 0.5)::integer FROM visits GROUP BY 1",
+    "SELECT age * 2 - 1 FROM visits WHERE 3 >= age GROUP BY 1",
     "SELECT age FROM visits WHERE age < 2.5 GROUP BY 1",
     "SELECT age FROM visits WHERE age < -2.5 GROUP BY 1",
     "SELECT age FROM visits WHERE age <= 1.5 AND age > -3.5 GROUP BY 1",
@@ -79,7 +89,7 @@ QUESTIONS = (
 
 @pytest.mark.parametrize("sql", QUESTIONS)
 def test_every_row_that_passes_is_in_a_group(sql: str) -> None:
-    attacked = room(TABLES, {"visits": [(i, *cells) for i, cells in enumerate(CELLS)]})
+    attacked = room(TABLES, {"visits": [(i, *cells, "ab"[i % 2]) for i, cells in enumerate(CELLS)]})
     try:
         plan = attacked.plan(sql.replace(" FROM visits", ", count(*) AS n FROM visits"))
     except Refusal as refusal:
