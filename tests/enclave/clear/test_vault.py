@@ -266,7 +266,7 @@ ROW = st.tuples(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(ROW, min_size=1, max_size=40), st.randoms(use_true_random=False))
 def test_which_rows_stay_depends_on_the_units_own_rows_alone(rows: list[tuple[Any, ...]], random: Any) -> None:
     shuffled = list(rows)
