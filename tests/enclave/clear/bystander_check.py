@@ -15,13 +15,15 @@ from bystander_world import SECRET, Dice, World, load, stored
 
 from enclave.clear import duckdb_engine, vault
 from enclave.clear.contribution import GRID
+from enclave.clear.duckdb_engine import Engine
+from enclave.clear.noise import Noisy
 from enclave.clear.partials import Partials
 from enclave.tables import PublicTables
 from policies.model import Policy
 from rewriter import compile as compiler
 from rewriter import cost
 from rewriter.bound import groups_max, property_of
-from rewriter.cost import Coordinate, Noise
+from rewriter.cost import Coordinate, Noise, Price
 from rewriter.plan import NoisyGroups, PublicGroups, Release
 
 Vector = dict[tuple[Any, ...], tuple[int, ...]]
@@ -53,11 +55,17 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Neighbours:
-    """Two data sets that differ in one unit."""
+    """Two data sets that differ in one unit, and one without any."""
 
     unit: str
     whole: Side
     without: Side
+    vacant: Side
+
+    def close(self) -> None:
+        """Free the memory of all sides."""
+        for side in (self.whole, self.without, self.vacant):
+            side.connection.close()
 
 
 @dataclass(slots=True)
@@ -77,8 +85,8 @@ def neighbours(world: World, dice: Dice) -> Neighbours:
     """Load a world with and without one unit: often the first one, whose removal renumbers all others."""
     unit = world.units[0] if dice.random() < 0.3 else dice.choice(_large_first(world))
     less = world.without(unit, dice)
-    threads = dice.choice(((1, 8), (8, 1)))
-    found = Neighbours(unit, Side.of(world, threads[0]), Side.of(less, threads[1]))
+    threads = dice.choice(((1, 8), (8, 1), (1, 1), (2, 1)))
+    found = Neighbours(unit, Side.of(world, threads[0]), Side.of(less, threads[1]), Side.of(world.vacant(), 1))
     _check_store(found)
     return found
 
@@ -123,7 +131,8 @@ def check_release(found: Neighbours, release: Release, dice: Dice) -> tuple[froz
         _check_totals(whole, without, found.unit, bounds, noise)
     for side in sides:
         side.close()
-    return frozenset(labels), frozenset(coordinates[index].measure for index in changed)
+    places = cost.places(release, policy, facts)
+    return frozenset(labels), frozenset(n for n, place in enumerate(places) if changed.intersection(place))
 
 
 def _check_centre(dice: Dice, index: int, coordinate: Coordinate, whole: _Run, without: _Run) -> set[str]:
@@ -135,6 +144,41 @@ def _check_centre(dice: Dice, index: int, coordinate: Coordinate, whole: _Run, w
     for side in (whole, without):
         side.partials.set_centre(index, centre)
     return {"found centre"}
+
+
+@dataclass(slots=True)
+class _Recorder:
+    """A sampler that adds nothing and notes what it was asked to hide, without the values."""
+
+    asked: list[tuple[Noise, int, Fraction]] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+
+    def add(self, noise: Noise, values: Sequence[int], sensitivity: int, amount: Fraction) -> Noisy:
+        claim(all(abs(value) < 2**62 for value in values), "totals stay below 2^62")
+        self.asked.append((noise, sensitivity, amount))
+        self.sizes.append(len(values))
+        return Noisy(tuple(values), noise, 1.0)
+
+
+def check_shape(found: Neighbours, release: Release, dice: Dice) -> None:
+    """Claim: mechanisms, sensitivities, amounts and public groups are the same on all data, and nothing fails.
+
+    Raises:
+        Broken: a claim does not hold.
+    """
+    price = dice.choice(PRICES)
+    shapes = []
+    for side in (found.whole, found.without, found.vacant):
+        recorder = _Recorder()
+        noised = Engine(side.connection, side.world.policy, SECRET, recorder).release(release, price)
+        public = isinstance(release.groups, PublicGroups)
+        shapes.append((recorder.asked, (recorder.sizes, noised.groups, noised.keys) if public else None))
+        spent = sum((amount for _, _, amount in recorder.asked), Fraction(0))
+        claim(price.accountant == "zcdp" or spent <= price.amount, "what is spent is within the price")
+    claim(shapes[0] == shapes[1] == shapes[2], "the shape of an answer does not depend on rows")
+
+
+PRICES = (Price("zcdp", Fraction(1, 200), Fraction(1, 10**8)), Price("pure", Fraction(1), Fraction(1, 10**7)))
 
 
 class _Run:
@@ -242,16 +286,10 @@ def _check_sums(run: _Run, coordinates: Sequence[Coordinate]) -> None:
     for index, coordinate in enumerate(coordinates):
         if coordinate.value is None:
             continue
-        count = next((j for j, c in enumerate(coordinates) if _counts_of(coordinates, index, j, run)), None)
-        if count is not None:
-            empty = f"SELECT count(*) FROM p WHERE s{count} = 0 AND s{index} <> 0"
-            claim(run.rows(empty) == [(0,)], "a NULL adds nothing")
-
-
-def _counts_of(coordinates: Sequence[Coordinate], index: int, other: int, run: _Run) -> bool:
-    measures = run._release.measures
-    same = measures[coordinates[other].measure].argument == measures[coordinates[index].measure].argument
-    return coordinates[other].kind == "arguments" and same
+        for number, other in enumerate(coordinates):
+            if other.kind == "arguments" and other.argument == coordinate.argument:
+                empty = f"SELECT count(*) FROM p WHERE s{number} = 0 AND s{index} <> 0"
+                claim(run.rows(empty) == [(0,)], "a NULL adds nothing")
 
 
 def _value(run: _Run, coordinates: Sequence[Coordinate], index: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -13,9 +14,9 @@ from enclave.clear import duckdb_engine, partials, vault
 from enclave.clear.partials import Partials
 from policies.model import Policy
 from rewriter import bound, compile, cost, terms
-from rewriter.bound import Scope
+from rewriter.bound import Facts, Property, Scope
 from rewriter.cost import Coordinate, Noise
-from rewriter.plan import Join, Release
+from rewriter.plan import Join, Relation
 from rewriter.terms import Term
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -128,8 +129,8 @@ def _any_groups(patch: pytest.MonkeyPatch) -> None:
 def _floating_sum(patch: pytest.MonkeyPatch) -> None:
     original = compile._partial
 
-    def partial(coordinate: Coordinate, release: Release, names: Scope) -> str:
-        sql = original(coordinate, release, names)
+    def partial(coordinate: Coordinate, names: Scope) -> str:
+        sql = original(coordinate, names)
         return sql.replace("sum(", "sum(0.1::DOUBLE * ") if sql.startswith("coalesce(sum(") else sql
 
     patch.setattr(compile, "_partial", partial)
@@ -175,14 +176,12 @@ def _determined_by_anything(patch: pytest.MonkeyPatch) -> None:
 
 def _one_row_is_enough(patch: pytest.MonkeyPatch) -> None:
     """The static bound of a count forgets joins."""
-    original = cost._coordinates
+    original = cost.property_of
 
-    def coordinates(
-        number: int, measure: Any, release: Release, found: Any, policy: Policy
-    ) -> tuple[Coordinate, ...]:
-        return original(number, measure, release, type(found)(found.unit, found.alias, 1), policy)
+    def one_row(relation: Relation, policy: Policy, facts: Facts) -> Property:
+        return dataclasses.replace(original(relation, policy, facts), rows_max=1)
 
-    patch.setattr(cost, "_coordinates", coordinates)
+    patch.setattr(cost, "property_of", one_row)
 
 
 L1_OR_L2 = "L1 norm in grid steps|L2 norm in grid steps"

@@ -49,6 +49,7 @@ SHAPES: dict[str, Relation] = {
     "key left join": Join("left", E, P, (SAME_EVENT,)),
     "three tables": Join("inner", Join("left", M, E, (SAME_UNIT,)), P, (SAME_EVENT,)),
     "self join": Join("inner", E, E2, (Call("=", (Column("ev", "member_id"), Column("e2", "member_id"))),)),
+    "nested join": Join("left", M, Join("inner", E, P, (SAME_EVENT,)), (SAME_UNIT,)),
     "public key join": Join("inner", E, PL, (PLACE,)),
     "public key left join": Join("left", E, PL, (PLACE,)),
     "public first": Join("inner", PL, E, (PLACE,)),
@@ -331,7 +332,7 @@ _KEY_MAKERS: dict[str, Callable[[Relation, Policy], list[Expression]]] = {
     ),
     "public column": _public(False),
     "null-supplied public column": _public(True),
-    "unknown text": _columns_of("ev.note", "pa.method", "ev.amount", "ev.ratio", "ev.seen"),
+    "unknown text": _columns_of("ev.note", "pa.method", "ev.amount", "ev.ratio", "ev.seen", "ev.cost"),
     "determined by unit": _determined,
     "span of integers": _columns_of("ev.small", "me.age", "pa.due"),
 }

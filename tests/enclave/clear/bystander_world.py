@@ -186,6 +186,11 @@ class World:
             dice.shuffle(rows[name])
         return World(self.policy, rows, tuple(u for u in self.units if u != unit))
 
+    def vacant(self) -> World:
+        """The same public tables and nobody."""
+        rows = {name: [] if self.policy.tables[name].unit else rows for name, rows in self.rows.items()}
+        return World(self.policy, rows, ())
+
 
 def make(dice: Dice, policies: Mapping[str, Policy]) -> World:
     """A random world; sometimes one unit has more than a thousand rows."""

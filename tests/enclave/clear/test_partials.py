@@ -14,11 +14,16 @@ from enclave.clear.contribution import GRID, bins_for
 from enclave.clear.partials import Partials, prf_of_unit
 from enclave.clear.vault import connect
 from rewriter.cost import Coordinate, Noise
+from rewriter.plan import Column
 from rewriter.terms import Units
 
 HUGE = 2**125
-SUM = Coordinate(0, "sum", Units("x", 1, HUGE), HUGE)
-MEAN = (Coordinate(0, "arguments", None, 100), Coordinate(0, "centred", Units("x", 1, 2**40), 2**60, twice_centre=10))
+X = Column("t", "x")
+SUM = Coordinate("sum", X, Units("x", 1, HUGE), HUGE)
+MEAN = (
+    Coordinate("arguments", X, None, 100),
+    Coordinate("centred", X, Units("x", 1, 2**40), 2**60, twice_centre=10, count=0),
+)
 Cells = Sequence[tuple[Any, ...]]
 
 
@@ -140,14 +145,14 @@ def test_squares_of_huge_sums_do_not_overflow(engine: duckdb.DuckDBPyConnection)
 
 
 def test_small_squares_are_exact(engine: duckdb.DuckDBPyConnection) -> None:
-    small = Coordinate(0, "sum", Units("x", 1, 2**20), 2**40)
+    small = Coordinate("sum", X, Units("x", 1, 2**20), 2**40)
     found = grouped(partials(engine, [(1, "a", 3), (1, "b", 4), (2, "a", 6), (2, "b", 8)], [small]), "a", "b")
     counts = found.norm_histogram(0, "gaussian")
     assert {bin_: count for bin_, count in enumerate(counts) if count} == {4: 1, 5: 1}  # norms 5 and 10
 
 
 def test_the_centre_histogram_puts_a_unit_at_its_mean(engine: duckdb.DuckDBPyConnection) -> None:
-    found = Coordinate(0, "centred", Units("x", 1, 2**20), 2**40)
+    found = Coordinate("centred", X, Units("x", 1, 2**20), 2**40, count=0)
     cells = [(1, "a", 2, 16), (2, "a", 1, -8), (3, "a", 0, 0), (4, "a", 5, 1), (5, "a", 1, 8), (5, "b", 1, 8)]
     counts = grouped(partials(engine, cells, [MEAN[0], found]), "a", "b").centre_histogram(1)
     middle = len(counts) // 2
