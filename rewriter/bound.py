@@ -25,7 +25,9 @@ from rewriter import terms
 from rewriter.functions import equates_exactly, evaluate
 from rewriter.plan import (
     Call,
+    Cast,
     Column,
+    Constant,
     Expression,
     Filter,
     Join,
@@ -41,6 +43,10 @@ from rewriter.terms import Term
 
 ROWS_PER_UNIT_MAX: Final = 10**6
 """Rows one unit may have in any intermediate: with it, sums of 2**105 a row stay below 2**126."""
+
+
+_WIDE: Final = ("length", "extract year", "extract isoyear", "extract epoch")
+"""Operators whose results lie in a small part of their range: 2,024 years of 300,000."""
 
 
 class Facts(Protocol):
@@ -100,9 +106,26 @@ class Scope:
         return evaluate(expression, self.column)
 
     def known_range(self, expression: Expression) -> bool:
-        """True if the range of a number follows from declared bounds or values, not just from its type."""
-        found = [self.table(column.alias).columns[column.name] for column in columns(expression)]
-        return all(c.bounds is not None or c.values is not None or not c.type.is_numeric for c in found)
+        """True if the range of a number follows from declared bounds, values or constants, not just from its type.
+
+        A mean is then taken around the middle of the range, which must not be the middle of what a type can hold.
+        """
+        match expression:
+            case Column(alias, name):
+                declared = self.table(alias).columns[name]
+                return declared.bounds is not None or declared.values is not None or not declared.type.is_numeric
+            case Constant():
+                return True
+            case Cast(argument, type_):
+                return self.known_range(argument) and (not type_.is_numeric or self._is_number(argument))
+            case Call("case", arguments):
+                return all(map(self.known_range, (*arguments[1:-1:2], arguments[-1])))
+            case Call(operator, arguments):
+                wide = operator in _WIDE or (operator == "-" and not all(map(self._is_number, arguments)))
+                return not wide and all(map(self.known_range, arguments))
+
+    def _is_number(self, expression: Expression) -> bool:
+        return self.term(expression).type.is_numeric or self.term(expression).type == BOOLEAN
 
 
 def scope(relation: Relation, policy: Policy) -> Scope:

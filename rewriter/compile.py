@@ -7,9 +7,11 @@ vault have a dense `_unit` beside their columns (`enclave/clear/vault.py`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import assert_never
 
 from policies.model import Policy
+from policies.sqltype import NUMERIC
 from rewriter import terms
 from rewriter.bound import Scope, scope, unit_alias
 from rewriter.cost import Coordinate
@@ -112,7 +114,7 @@ def _source(relation: Relation, names: Scope, policy: Policy) -> tuple[str, list
 def _joined(relation: Relation, names: Scope, policy: Policy) -> str:
     match relation:
         case Scan(table, alias):
-            return f"{quote(table)} AS {quote(alias)}"
+            return f"{_stored(table)} AS {quote(alias)}"
         case Join(kind, left, right, _):
             word = "LEFT JOIN" if kind == "left" else "JOIN"
             on = " AND ".join(_on(relation, names, policy)) or "TRUE"
@@ -121,6 +123,11 @@ def _joined(relation: Relation, names: Scope, policy: Policy) -> str:
             raise Refusal("0A000", "a filter below a join is not supported")
         case _:
             assert_never(relation)
+
+
+def _stored(table: str) -> str:
+    """A table of the vault by its full name: a release makes temporary tables, which would go before it."""
+    return f"memory.main.{quote(table)}"
 
 
 def _on(join: Join, names: Scope, policy: Policy) -> list[str]:
@@ -156,6 +163,8 @@ def _axis(axis: Axis, name: str, release: Release, names: Scope, columns: dict[C
             columns[column] = _over(term, name, "v")
             return _listed(name, term, [Constant(type_, value) for value in values])
         case KeyValues(key, type_, values):
+            if not 0 <= key < len(release.keys):
+                raise Refusal("0A000", "groups can be listed for a key of the release alone")
             term = names.term(release.keys[key])
             columns[key_column(key)] = _over(term, name, "v")
             return _listed(name, term, [Constant(type_, value) for value in values])
@@ -167,7 +176,7 @@ def _axis(axis: Axis, name: str, release: Release, names: Scope, columns: dict[C
                 )
             picked = ", ".join(_named("v", [quote(column) for column in used])) or "1 AS v0"
             padding = f" UNION ALL SELECT {', '.join(['NULL'] * max(1, len(used)))}" if nullable else ""
-            return f"(SELECT DISTINCT {picked} FROM {quote(scan.table)}{padding}) AS {name}"
+            return f"(SELECT DISTINCT {picked} FROM {_stored(scan.table)}{padding}) AS {name}"
         case _:
             assert_never(axis)
 
@@ -191,6 +200,8 @@ def _over(term: Term, alias: str, name: str) -> Term:
 
 def _as(term: Term, constant: Constant) -> str:
     """A constant in the engine's form of a term: the same type, scale and width."""
+    if term.scale is not None:
+        constant = replace(constant, type=NUMERIC)  # `abs(i)` is an integer that has no place in type integer
     value = terms.constant(constant)
     if term.scale is None:
         return terms.floating(value).sql if term.type.is_numeric else value.sql

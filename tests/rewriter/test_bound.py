@@ -273,7 +273,16 @@ def test_columns_of_an_outer_joins_right_side_can_be_null() -> None:
         (call("*", Column("v", "minutes"), Column("v", "ward")), True),
         (Column("v", "cost"), False),
         (call("+", Column("v", "minutes"), Column("v", "cost")), False),
-        (call("length", Column("v", "note")), True),
+        (call("length", Column("v", "note")), False),
+        (call("extract year", Column("v", "at")), False),
+        (call("extract month", Column("v", "at")), True),
+        (call("-", to("date", Column("v", "at")), to("date", Column("v", "at"))), False),
+        (call("-", Column("v", "minutes"), Column("v", "ward")), True),
+        (call("case", call("is null", Column("v", "note")), num("1"), num("0")), True),
+        (call("case", call(">", Column("v", "cost"), num("9")), num("1"), num("0")), True),
+        (call("case", call("is null", Column("v", "note")), num("1"), Column("v", "cost")), False),
+        (to("integer", Column("v", "note")), False),
+        (to("double precision", Column("v", "minutes")), True),
     ],
 )
 def test_a_range_is_known_where_the_policy_declares_it(expression: Expression, expected: bool) -> None:
