@@ -56,6 +56,7 @@ class Coordinate:
         declared: a contribution bound that the policy declares, in units, or None.
         twice_centre: for "centred" over a range that the policy tells: lowest plus highest value, in units of
             the argument; None if the centre is to be found.
+        rows_max: rows of one unit that it sums.
         count: for "centred": which coordinate counts the same rows. All coordinates of one count are scaled by one
             factor per unit, so that a mean stays a mean.
     """
@@ -68,6 +69,7 @@ class Coordinate:
     declared: Fraction | None = None
     twice_centre: int | None = None
     count: int | None = None
+    rows_max: int = 1
 
     @property
     def is_found(self) -> bool:
@@ -175,7 +177,13 @@ class _Layout:
             case "sum":
                 value = _value(measure, self._names, self._rows)
                 most, bound = self._rows * value.magnitude, None if declared is None else declared * value.per_one
-                return (self._add(Coordinate("sum", measure.argument, value, max(1, most), value.per_one, bound)),)
+                return (
+                    self._add(
+                        Coordinate(
+                            "sum", measure.argument, value, max(1, most), value.per_one, bound, rows_max=self._rows
+                        )
+                    ),
+                )
             case "mean":
                 return self._mean(measure)
 
@@ -202,7 +210,9 @@ class _Layout:
             low, high = (_units_of(end, value) for end in (term.low, term.high))
             most, twice = self._rows * (high - low), low + high
         per_one = 2 * value.per_one
-        centred = Coordinate("centred", measure.argument, value, max(1, most), per_one, None, twice, count)
+        centred = Coordinate(
+            "centred", measure.argument, value, max(1, most), per_one, None, twice, count, self._rows
+        )
         return count, self._add(centred)
 
 

@@ -25,10 +25,11 @@ from enclave.clear.vault import run
 from rewriter.cost import Coordinate, Noise
 from rewriter.terms import quote, text
 
-_STEPS_MAX: Final = 2.0**50
-"""A partial sum is clamped to this many grid steps, so that sums of its squares over 10^6 groups fit 127 bits."""
+_STEPS_MAX: Final = 2.0**31 - 1
+"""A partial sum is clamped to this many grid steps, 2048 times C, so that its square fits a BIGINT."""
 _TIGHT: Final = 1 - 2.0**-40
 """Makes the factor of a clipped vector a little too small, which covers the rounding of the factor itself."""
+_SHORT: Final = 2**31 - 1
 _EXACT_SQUARES: Final = 2**50
 
 
@@ -46,8 +47,15 @@ class Partials:
         self._centres = {i: c.twice_centre for i, c in enumerate(coordinates)}
 
     def load(self, sql: str) -> None:
-        """Run the partial sums into `p`."""
-        self._run(f"CREATE TEMP TABLE p AS {sql}")
+        """Take the SQL of the partial sums; it runs once, into `p` if groups must be found and else into `q`."""
+        self._source = f"({sql})"
+
+    def _stored(self) -> str:
+        """The partial sums as table `p`."""
+        if self._source != "p":
+            self._run(f"CREATE TEMP TABLE p AS SELECT * FROM {self._source}")
+            self._source = "p"
+        return self._source
 
     def supporters(self, per_unit: int, prf: str | None) -> pa.Table:
         """Groups with the number of units that support them; each unit supports at most `per_unit`.
@@ -56,7 +64,7 @@ class Partials:
         secret value, or None where it is proven that no unit has more than `per_unit` groups.
         """
         keys = ", ".join(self._keys)
-        source = "p" if prf is None else self._chosen(per_unit, prf)
+        source = self._stored() if prf is None else self._chosen(per_unit, prf)
         sql = f"SELECT {keys}, count(*) AS n FROM {source} GROUP BY ALL ORDER BY ALL"
         table: pa.Table = self._connection.sql(sql).to_arrow_table()
         return table
@@ -67,9 +75,9 @@ class Partials:
         self._connection.register("groups_given", numbered)
         self._run("CREATE TEMP TABLE g AS SELECT * FROM groups_given")
         self._connection.unregister("groups_given")
-        sums = "".join(f", CAST(p.s{i} AS HUGEINT) AS s{i}" for i in range(len(self._coordinates)))
+        sums = "".join(f", CAST(p.s{i} AS {_width(c)}) AS s{i}" for i, c in enumerate(self._coordinates))
         same = " AND ".join(f"p.{key} IS NOT DISTINCT FROM g.{key}" for key in self._keys) or "TRUE"
-        self._run(f"CREATE TEMP TABLE q AS SELECT p._unit, g.gid{sums} FROM p JOIN g ON {same}")
+        self._run(f"CREATE TEMP TABLE q AS SELECT p._unit, g.gid{sums} FROM {self._source} p JOIN g ON {same}")
 
     def centre_histogram(self, index: int) -> list[int]:
         """Units per quarter octave of their own mean argument. Ensures: one unit is in at most one bin."""
@@ -87,13 +95,14 @@ class Partials:
 
     def norm_histogram(self, index: int, noise: Noise) -> list[int]:
         """Units per octave of the norm of their vector over all groups. Ensures: one unit is in one bin."""
-        value, bins = self._value(index), bins_for(self._coordinates[index].static_max)
+        coordinate = self._coordinates[index]
+        value, bins = self._value(index), bins_for(coordinate.static_max)
         if noise == "laplace":
             size = f"CAST(sum(abs({value})) AS DOUBLE)"
             return self._histogram(_octave(size, bins), bins)
-        if self._coordinates[index].static_max <= _EXACT_SQUARES:
-            size = f"sqrt(CAST(sum({value} * {value}) AS DOUBLE))"
-            return self._histogram(_octave(size, bins), bins)
+        if coordinate.static_max <= _EXACT_SQUARES:
+            square = f"CAST({value} AS HUGEINT) * {value}" if coordinate.static_max > _SHORT else f"{value} * {value}"
+            return self._histogram(_octave(f"sqrt(CAST(sum({square}) AS DOUBLE))", bins), bins)
         # Squares of larger sums overflow: each unit's are shifted right by as many bits as its own greatest needs.
         shifted = f"(abs({value}) >> m.bits)"
         size = f"sqrt(CAST(sum(CAST({shifted} AS HUGEINT) * {shifted}) AS DOUBLE)) * pow(2.0, any_value(m.bits))"
@@ -116,11 +125,12 @@ class Partials:
         indices = range(len(bounds))
         grid = ", ".join(f"{self._on_grid(i, bounds[i])} AS x{i}" for i in indices)
         factors = ", ".join(f"{_factor(i, noise)} AS f{i}" for i in indices)
-        linked = {i: self._linked(i) for i in indices}
-        scaled = ", ".join(f"{_scale(i, linked[i])} AS c{i}" for i in indices)
+        scaled = ", ".join(f"{_scale(i, self._linked(i))} AS c{i}" for i in indices)
+        beyond = " OR ".join(f"NOT ({_within(i, noise)})" for i in indices)
         return (
-            f"WITH x AS (SELECT _unit, gid, {grid} FROM q), f AS (SELECT _unit, {factors} FROM x GROUP BY _unit) "
-            f"SELECT _unit, gid, {scaled} FROM x JOIN f USING (_unit)"
+            f"WITH x AS NOT MATERIALIZED (SELECT _unit, gid, {grid} FROM q), "
+            f"f AS (SELECT _unit, {factors} FROM x GROUP BY _unit HAVING {beyond}) "
+            f"SELECT _unit, gid, {scaled} FROM x LEFT JOIN f USING (_unit)"
         )
 
     def _chosen(self, per_unit: int, prf: str) -> str:
@@ -128,7 +138,7 @@ class Partials:
         group = ", ".join(f"CAST({key} AS VARCHAR)" for key in self._keys)
         hashed = f"sha256(concat({prf}, to_json([{group}])))"
         return (
-            f"(WITH h AS (SELECT p.*, {hashed} AS h FROM p), "
+            f"(WITH h AS (SELECT p.*, {hashed} AS h FROM {self._stored()} p), "
             f"least_of AS (SELECT _unit, list_max(min(h, {per_unit})) AS cut FROM h GROUP BY _unit) "
             f"SELECT h.* FROM h JOIN least_of USING (_unit) WHERE h.h <= least_of.cut)"
         )
@@ -139,7 +149,8 @@ class Partials:
         if self._coordinates[index].kind != "centred":
             return f"s{index}"
         assert twice is not None
-        return f"(2 * s{index} - CAST({twice} AS HUGEINT) * s{self._count_of(index)})"
+        width = _width(self._coordinates[index])
+        return f"(2 * s{index} - CAST({twice} AS {width}) * s{self._count_of(index)})"
 
     def _count_of(self, index: int) -> int:
         """The count that belongs to a mean's sum."""
@@ -151,7 +162,7 @@ class Partials:
         """Truncation comes before the cast: the engine's casts round."""
         steps = f"CAST({self._value(index)} AS DOUBLE) * {float(GRID / bound)!r}::DOUBLE"
         clamped = f"greatest(least({steps}, {_STEPS_MAX!r}::DOUBLE), {-_STEPS_MAX!r}::DOUBLE)"
-        return f"CAST(trunc({clamped}) AS HUGEINT)"
+        return f"CAST(trunc({clamped}) AS BIGINT)"
 
     def _linked(self, index: int) -> list[int]:
         """Coordinates that are scaled by one factor: a count and all sums around it, so that means stay means."""
@@ -172,7 +183,7 @@ class Partials:
 
 def prf_of_unit(unit: str, secret: bytes) -> str:
     """SQL of a unit's own secret: a keyed hash of the owner's value, which no other unit's presence changes."""
-    value = f"(SELECT value FROM {quote('_units_' + unit)} u WHERE u._unit = p._unit)"
+    value = f"(SELECT value FROM memory.main.{quote('_units_' + unit)} u WHERE u._unit = p._unit)"
     return f"sha256(concat({text(secret.hex())}, to_json({value})))"
 
 
@@ -181,18 +192,31 @@ def _octave(size: str, bins: int) -> str:
     return f"CASE WHEN {size} = 0 THEN 0 ELSE least({bins - 1}, 1 + CAST(ceil(log2({size})) AS INTEGER)) END"
 
 
+def _width(coordinate: Coordinate) -> str:
+    """An integer in which a coordinate's sums can be taken: three times a whole contribution fits."""
+    most = coordinate.static_max
+    if coordinate.value is not None:
+        most = max(most, coordinate.rows_max * coordinate.value.magnitude)
+    return "BIGINT" if 4 * most < 2**62 else "HUGEINT"
+
+
+def _within(index: int, noise: Noise) -> str:
+    """Whether a unit's vector has a norm of at most GRID, in exact integers."""
+    if noise == "laplace":
+        return f"sum(abs(x{index})) <= {GRID}"
+    return f"sum(x{index} * x{index}) <= {GRID * GRID}"
+
+
 def _factor(index: int, noise: Noise) -> str:
     """What a unit's vector must be multiplied with to have a norm of at most GRID; 1 if it has."""
-    if noise == "laplace":
-        norm = f"CAST(sum(abs(x{index})) AS DOUBLE)"
-        within = f"sum(abs(x{index})) <= {GRID}"
-    else:
-        norm = f"sqrt(CAST(sum(x{index} * x{index}) AS DOUBLE))"
-        within = f"sum(x{index} * x{index}) <= {GRID * GRID}"
-    return f"CASE WHEN {within} THEN 1.0::DOUBLE ELSE ({float(GRID)!r}::DOUBLE / {norm}) * {_TIGHT!r}::DOUBLE END"
+    norm = f"sum(abs(x{index}))" if noise == "laplace" else f"sum(x{index} * x{index})"
+    root = f"CAST({norm} AS DOUBLE)" if noise == "laplace" else f"sqrt(CAST({norm} AS DOUBLE))"
+    tight = f"({float(GRID)!r}::DOUBLE / {root}) * {_TIGHT!r}::DOUBLE"
+    return f"CASE WHEN {_within(index, noise)} THEN 1.0::DOUBLE ELSE {tight} END"
 
 
 def _scale(index: int, linked: Sequence[int]) -> str:
+    """A cell times its unit's factor; a unit of which no vector is too long has no factor."""
     factor = f"least({', '.join(f'f{i}' for i in linked)})"
-    scaled = f"CAST(trunc(CAST(x{index} AS DOUBLE) * {factor}) AS HUGEINT)"
-    return f"CASE WHEN {factor} = 1 THEN x{index} ELSE {scaled} END"
+    scaled = f"CAST(trunc(CAST(x{index} AS DOUBLE) * {factor}) AS BIGINT)"
+    return f"CASE WHEN f{index} IS NULL OR {factor} = 1 THEN x{index} ELSE {scaled} END"

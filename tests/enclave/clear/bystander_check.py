@@ -181,15 +181,31 @@ def check_shape(found: Neighbours, release: Release, dice: Dice) -> None:
 PRICES = (Price("zcdp", Fraction(1, 200), Fraction(1, 10**8)), Price("pure", Fraction(1), Fraction(1, 10**7)))
 
 
+class _Listening:
+    """A connection that remembers the last relation asked of it."""
+
+    def __init__(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        self.cursor, self.heard = cursor, ""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.cursor, name)
+
+    def sql(self, text: str) -> Any:
+        self.heard = text
+        return self.cursor.sql(text)
+
+
 class _Run:
     """One release on one side: the product's own steps, read at each of them."""
 
     def __init__(self, side: Side, release: Release, coordinates: Sequence[Coordinate]) -> None:
         self._side, self._release = side, release
         self._cursor = side.connection.cursor()
+        self._listening = _Listening(self._cursor)
         self._keys = [f"k{number}" for number in range(len(release.keys))]
-        self.partials = Partials(self._cursor, coordinates, len(release.keys))
-        self.partials.load(compiler.partials(release, coordinates, side.world.policy))
+        self.sums = compiler.partials(release, coordinates, side.world.policy)
+        self.partials = Partials(self._listening, coordinates, len(release.keys))  # type: ignore[arg-type]
+        self.partials.load(self.sums)
         self.supporters = pa.table({})
 
     def close(self) -> None:
@@ -208,9 +224,9 @@ class _Run:
         rows = zip(*(self.supporters.column(i).to_pylist() for i in range(len(self._keys) + 1)), strict=True)
         return Counter({_identity(row[:-1]): row[-1] for row in rows})
 
-    def chosen(self, per_unit: int, prf: str | None) -> set[tuple[Any, ...]]:
+    def chosen(self) -> set[tuple[Any, ...]]:
         """(unit's value, keys) of every row that counts as support."""
-        source = "p" if prf is None else self.partials._chosen(per_unit, prf)
+        source = self._listening.heard.partition(" AS n FROM ")[2].removesuffix(" GROUP BY ALL ORDER BY ALL")
         keys = "".join(f", c.{key}" for key in self._keys)
         return {_identity(row) for row in self.rows(f"SELECT u.value{keys} FROM {source} c {_OWNER}")}
 
@@ -262,9 +278,9 @@ def _check_supporters(
     for run in (whole, without):
         run.support(per_unit, prf)
     change = _difference(whole.counts(), without.counts())
-    chosen = whole.chosen(per_unit, prf)
+    chosen = whole.chosen()
     others = {row for row in chosen if row[0] != unit}
-    claim(others == without.chosen(per_unit, prf), "others support the same groups")
+    claim(others == without.chosen(), "others support the same groups")
     claim(all(0 <= size <= 1 for size in change.values()), "a group's count changes by at most 1")
     claim(sum(change.values()) <= per_unit, "counts change by at most k in all")
     return {"groups proven" if sure else "groups chosen"}
@@ -273,7 +289,7 @@ def _check_supporters(
 def _check_sums(run: _Run, coordinates: Sequence[Coordinate]) -> None:
     """Sums are integers, of nothing they are zero, and no unit exceeds what the rewriter proved."""
     first = ", ".join(f"any_value(typeof(s{i}))" for i in range(len(coordinates)))
-    for found in run.rows(f"SELECT {first} FROM p"):
+    for found in run.rows(f"SELECT {first} FROM ({run.sums})"):
         claim(set(found) <= {"INTEGER", "BIGINT", "HUGEINT", None}, "nothing floating is summed")
     norms = ", ".join(f"max(n{i})" for i in range(len(coordinates)))
     totals = ", ".join(f"sum(abs({_value(run, coordinates, i)})) AS n{i}" for i in range(len(coordinates)))
@@ -288,7 +304,7 @@ def _check_sums(run: _Run, coordinates: Sequence[Coordinate]) -> None:
             continue
         for number, other in enumerate(coordinates):
             if other.kind == "arguments" and other.argument == coordinate.argument:
-                empty = f"SELECT count(*) FROM p WHERE s{number} = 0 AND s{index} <> 0"
+                empty = f"SELECT count(*) FROM q WHERE s{number} = 0 AND s{index} <> 0"
                 claim(run.rows(empty) == [(0,)], "a NULL adds nothing")
 
 
