@@ -24,10 +24,13 @@ from policies.model import Policy
 from rewriter.cost import Price
 from rewriter.explain import explain
 from rewriter.parse import Statement, parse
+from rewriter.refusal import Refusal
 from rewriter.released import ReleasedTable
 from rewriter.resolve import OIDS
 from rewriter.rewrite import VIEWS, Rewritten, rewrite
 
+COLUMNS_MAX: Final = 1664
+"""Of a result (Postgres docs, Limits): each column costs time in every process it passes, however few its rows."""
 _CACHED: Final = 2048  # statements kept parsed and rewritten
 
 
@@ -95,7 +98,10 @@ class Desk:
         return self._rewritten(question.text, question.analyst, bound or open_)
 
     def _rewrite(self, text: str, analyst: str, values: tuple[tuple[int, str | None], ...]) -> Rewritten:
-        return rewrite(self._parse(text).tree, self._policy, analyst, self._facts, values)
+        query = rewrite(self._parse(text).tree, self._policy, analyst, self._facts, values)
+        if len(query.columns) > COLUMNS_MAX:
+            raise Refusal("54011", f"target lists can have at most {COLUMNS_MAX} entries")
+        return query
 
     def _catalog(self, analyst: str) -> Catalog:
         if analyst not in self._catalogs:
