@@ -158,16 +158,16 @@ def _equates_units(condition: Expression, names: Scope) -> bool:
 def _axis(axis: Axis, name: str, release: Release, names: Scope, columns: dict[Column, Term]) -> str:
     """The SQL of one axis; adds the terms of its columns."""
     match axis:
-        case Values(column, type_, values):
+        case Values(column, _, values):
             term = names.column(column)
             columns[column] = _over(term, name, "v")
-            return _listed(name, term, [Constant(type_, value) for value in values])
-        case KeyValues(key, type_, values):
+            return _listed(name, term, [Constant(term.type, value) for value in values])
+        case KeyValues(key, _, values):
             if not 0 <= key < len(release.keys):
                 raise Refusal("0A000", "groups can be listed for a key of the release alone")
             term = names.term(release.keys[key])
             columns[key_column(key)] = _over(term, name, "v")
-            return _listed(name, term, [Constant(type_, value) for value in values])
+            return _listed(name, term, [Constant(term.type, value) for value in values])
         case PublicRows(scan, used, nullable):
             _check_public(scan, names)
             for number, wanted in enumerate(used):

@@ -200,7 +200,7 @@ def rescale(term: Term, scale: int) -> Term | None:
     if scale == term.scale:
         return term
     width = width_for(scale, term.low, term.high)
-    if width is None or scale > SCALE_MAX:
+    if width is None or not term.scale <= scale <= SCALE_MAX:
         return None
     sql = f"({widen(term, width)} * {10 ** (scale - term.scale)})"
     return replace(term, sql=sql, scale=scale, width=max(width, term.width))
