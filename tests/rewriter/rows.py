@@ -53,8 +53,8 @@ _PUBLIC: dict[str, list[tuple[str | None, ...]]] = {
 
 
 def _cycled(values: dict[str, tuple[str | None, ...]], count: int) -> list[list[str | None]]:
-    """Rows in which the values of a column come again and again, each column at its own stride."""
-    return [[v[(n * (1 + place)) % len(v)] for place, v in enumerate(values.values())] for n in range(count)]
+    """Rows in which the values of a column come again and again, each column at its own pace."""
+    return [[v[(n + n // (place + 2)) % len(v)] for place, v in enumerate(values.values())] for n in range(count)]
 
 
 def raw(people: int = 60) -> dict[str, list[list[Any]]]:

@@ -201,6 +201,7 @@ def test_rescaling_keeps_the_value_or_gives_up(edges: Edges) -> None:
     assert finer is not None
     assert (finer.scale, finer.low, finer.high) == (10, cents.low, cents.high)
     assert terms.rescale(cents, 2) is cents
+    assert terms.rescale(cents, 1) is None
     assert terms.rescale(cents, SCALE_MAX + 1) is None
     assert terms.rescale(term(col("n30")), 18) is None
     one = terms.rescale(terms.constant(const("integer", "-1")), 18)
