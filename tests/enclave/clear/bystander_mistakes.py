@@ -127,7 +127,7 @@ def _one_group_too_many(patch: pytest.MonkeyPatch) -> None:
 
 def _any_groups(patch: pytest.MonkeyPatch) -> None:
     """All groups of a unit count as its support."""
-    patch.setattr(Partials, "_chosen", lambda self, *given: "p")
+    patch.setattr(Partials, "_chosen", lambda self, *given: self._stored())
 
 
 def _floating_sum(patch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 
 import bystander_mistakes
+import duckdb
 import pytest
 from bystander_check import Broken, Tally, check_release, check_shape, neighbours
 from bystander_plans import KEYS, MEASURES, SHAPES, THEMES, draw
@@ -45,6 +46,10 @@ def run(dice: Dice, tally: Tally, releases: int) -> None:
             labels, changed = check_release(found, drawn.release, dice)
             if dice.random() < 0.1:
                 check_shape(found, drawn.release, dice)
+        except (duckdb.DataError, duckdb.InvalidInputException) as error:
+            raise Broken(
+                f"no expression fails because of a row: {type(error).__name__} in {drawn.release}"
+            ) from error
         except Exception as error:
             error.add_note(f"unit {found.unit!r}, release {drawn.release}")
             raise

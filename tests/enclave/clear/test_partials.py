@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from enclave.clear.contribution import GRID, bins_for
+from enclave.clear.contribution import GRID, bins_for, centre, centre_bins
 from enclave.clear.partials import Partials, prf_of_unit
 from enclave.clear.vault import connect
 from rewriter.cost import Coordinate, Noise
@@ -149,6 +149,22 @@ def test_small_squares_are_exact(engine: duckdb.DuckDBPyConnection) -> None:
     found = grouped(partials(engine, [(1, "a", 3), (1, "b", 4), (2, "a", 6), (2, "b", 8)], [small]), "a", "b")
     counts = found.norm_histogram(0, "gaussian")
     assert {bin_: count for bin_, count in enumerate(counts) if count} == {4: 1, 5: 1}  # norms 5 and 10
+
+
+@pytest.mark.parametrize("most", [2**31 - 1, 2**31, 2**50, 2**50 + 1, 2**60, 2**62 - 4, 2**126 - 1])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_squares_around_any_centre_do_not_overflow(engine: duckdb.DuckDBPyConnection, most: int, sign: int) -> None:
+    """A found centre can lie beyond all values: noise alone may lift the last bin of its histogram."""
+    rows = 1000
+    magnitude = most // (4 * rows)
+    coordinate = Coordinate("centred", X, Units("x", 1, magnitude), 4 * rows * magnitude, count=0)
+    found = grouped(partials(engine, [(1, "a", rows, -sign * rows * magnitude)], [MEAN[0], coordinate]), "a")
+    farthest = [0] * (2 * centre_bins(magnitude) + 1)
+    farthest[-1 if sign > 0 else 0] = 10**6
+    found.set_centre(1, centre(farthest, 1.0))
+    for noise in ("laplace", "gaussian"):
+        assert sum(found.norm_histogram(1, noise)) == 1
+        assert len(found.totals([Fraction(1), Fraction(1)], noise)) == 2
 
 
 def test_the_centre_histogram_puts_a_unit_at_its_mean(engine: duckdb.DuckDBPyConnection) -> None:
