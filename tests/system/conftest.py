@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import small
-from served import Served
+from served import Served, closing
 
 SHARED = Path(__file__).parents[3] / "shared"
 HOSPITAL = SHARED / "data" / "hospital"
@@ -20,15 +20,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.system)
-
-
-@contextmanager
-def closing(served: Served) -> Iterator[Served]:
-    """Leave no process behind."""
-    try:
-        yield served
-    finally:
-        served.close()
 
 
 @pytest.fixture(scope="session")

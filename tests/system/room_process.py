@@ -11,6 +11,7 @@ real one. ORDERS is JSON, every part optional:
     stop_s      how long a stopping server waits for what runs
     hold        a folder: while `hold-public` or `hold-clear` lies in it, such a worker writes `at-public` or
                 `at-clear` instead of beginning on `finish` or `release`, and waits, deaf to cancellation
+    limits      {name of a constant of rewriter.parse: number}
     double      the clear engine clips each unit to 2 C, and adds the noise for C
 """
 # ruff: noqa: PLC0415 - each kind of process imports what it runs, and nothing else
@@ -61,7 +62,12 @@ def keeper(orders: dict[str, Any], arguments: list[str]) -> None:
 def public(orders: dict[str, Any], arguments: list[str]) -> None:
     """The public worker."""
     from enclave.public.desk import Desk
+    from rewriter import parse
 
+    changed: Any = parse
+    for name, number in orders.get("limits", {}).items():
+        assert isinstance(getattr(parse, name), int), name
+        setattr(changed, name, number)
     if "hold" in orders:
         Desk.finish = held(Desk.finish, Path(orders["hold"]), "public")  # type: ignore[method-assign]
     run("enclave.public", arguments)

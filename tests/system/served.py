@@ -30,6 +30,7 @@ LAUNCHER = Path(__file__).with_name("room_process.py")
 ROLES = ("keeper", "public", "clear")
 
 Connection = psycopg.Connection[TupleRow]
+Rows = list[tuple[Any, ...]]
 
 
 class Served:
@@ -116,7 +117,7 @@ class Session:
         self.notices: list[str] = []
         connection.add_notice_handler(lambda notice: self.notices.append(notice.message_primary or ""))
 
-    def ask(self, sql: str, parameters: tuple[Any, ...] | None = None, **options: Any) -> list[tuple[Any, ...]]:
+    def ask(self, sql: str, parameters: tuple[Any, ...] | None = None, **options: Any) -> Rows:
         """The rows of an answer."""
         return self.connection.execute(sql.encode(), parameters, **options).fetchall()
 
@@ -143,6 +144,15 @@ class Session:
             assert self.ask("SELECT 1") == [(1,)]
             return error.diag
         raise AssertionError(f"answered: {sql[:200]}")
+
+
+@contextmanager
+def closing(served: Served) -> Iterator[Served]:
+    """Leave no process behind."""
+    try:
+        yield served
+    finally:
+        served.close()
 
 
 def descendants(pid: int) -> list[int]:

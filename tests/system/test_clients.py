@@ -3,55 +3,15 @@
 from __future__ import annotations
 
 import csv
-import os
 import re
-import shutil
-import subprocess
 from decimal import Decimal
-from typing import Any
 
 import asyncpg
 import pytest
-from served import PASSWORD, Served
+from clients import fetched, plain, psql
+from served import Served
 
 TABLE = "SELECT grp, count(*), avg(age) AS mean, sum(age) FROM people GROUP BY grp ORDER BY grp"
-Rows = list[tuple[Any, ...]]
-
-
-async def asyncpg_rows(served: Served, sql: str, *values: object, user: str = "ana") -> Rows:
-    """An answer in binary, by the extended protocol."""
-    connection = await asyncpg.connect(
-        host="127.0.0.1", port=served.port, user=user, password=PASSWORD, database="cleanroom"
-    )
-    try:
-        return [tuple(row) for row in await connection.fetch(sql, *values)]
-    finally:
-        await connection.close()
-
-
-def psql(
-    served: Served, *commands: str, options: tuple[str, ...] = ("--csv", "--tuples-only"), code: int = 0
-) -> tuple[str, str]:
-    """What psql prints on stdout and stderr."""
-    program = shutil.which("psql")
-    if program is None:
-        pytest.skip("psql is not installed")
-    words = [word for command in commands for word in ("-c", command)]
-    found = subprocess.run(
-        (program, "-X", *options, served.dsn().replace(f" password={PASSWORD}", ""), *words),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env={**os.environ, "PGPASSWORD": PASSWORD, "PAGER": ""},
-    )
-    assert found.returncode == code, found.stderr
-    return found.stdout, found.stderr
-
-
-def plain(rows: Rows) -> Rows:
-    """Numbers as psql's text gives them."""
-    return [tuple(value if isinstance(value, str) else Decimal(str(value)) for value in row) for row in rows]
 
 
 async def test_psycopg_and_asyncpg_in_text_and_binary_get_the_same_numbers(server: Served) -> None:
@@ -59,7 +19,7 @@ async def test_psycopg_and_asyncpg_in_text_and_binary_get_the_same_numbers(serve
         text = session.ask(TABLE)
         assert session.ask(TABLE, binary=True) == text
         assert session.ask(TABLE, (), prepare=True) == text
-    assert await asyncpg_rows(server, TABLE) == text
+    assert await fetched(server, TABLE) == text
     assert [row[0] for row in text] == ["a", "b", "c"]
     assert [type(value) for value in text[0]] == [str, int, Decimal, int]
 
@@ -102,7 +62,7 @@ async def test_parameters_ask_the_same_question_as_literals(server: Served) -> N
         before = session.spent()
         assert session.ask(SEVERAL.format(500, "%s"), ("acute",)) == rows
         assert session.ask(SEVERAL.format(500, "%s"), ("acute",), binary=True, prepare=True) == rows
-        assert await asyncpg_rows(server, SEVERAL.format("$1", "$2"), 500, "acute") == rows
+        assert await fetched(server, SEVERAL.format("$1", "$2"), 500, "acute") == rows
         assert session.spent() == before
 
 
@@ -115,7 +75,7 @@ def test_a_number_that_a_driver_sends_as_smallint_asks_the_same_question(server:
 
 async def test_a_parameter_of_the_wrong_type_is_refused_with_its_name(server: Served) -> None:
     with pytest.raises(asyncpg.DataError):
-        await asyncpg_rows(server, "SELECT count(*) FROM people WHERE age > $1", "old")
+        await fetched(server, "SELECT count(*) FROM people WHERE age > $1", "old")
 
 
 def test_describing_explaining_and_asking_for_no_rows_is_free(server: Served) -> None:
