@@ -238,14 +238,6 @@ def _no_operator(name: str, terms: Sequence[Term]) -> Refusal:
     return Refusal("42883", f"operator does not exist: {name} ({types})", hint="Add an explicit type cast.")
 
 
-def _plus(left: Fraction | None, right: Fraction | None) -> Fraction | None:
-    return None if left is None or right is None else left + right
-
-
-def _minus(value: Fraction | None) -> Fraction | None:
-    return None if value is None else -value
-
-
 def _add(terms: Sequence[Term], sign: str) -> Term:
     if sign == "-" and len(terms) == 2 and all(term.type == DATE for term in terms):
         days = Fraction(20_000_000)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from policies import sqltype
 from policies.sqltype import BIGINT, DOUBLE, INTEGER, NUMERIC, TEXT, TIMESTAMP, TIMESTAMPTZ
-from rewriter.functions import ARITY, FIELDS, LIST_MAX, OPERATORS, SQL_MAX, TRUNCATIONS, evaluate
+from rewriter.functions import ARITY, FIELDS, LIST_MAX, OPERATORS, SQL_MAX, TRUNCATIONS, equates_exactly, evaluate
 from rewriter.plan import Column, Expression, columns
 from rewriter.refusal import Refusal
 from rewriter.terms import Term
@@ -445,3 +445,27 @@ def test_nested_expressions_are_total_and_in_range(edges: Edges, drawn: list[Exp
 def test_every_operator_has_an_arity_or_takes_any_number() -> None:
     assert set(ARITY) | {"and", "or", "coalesce"} == set(OPERATORS)
     assert set(ONE) | set(TWO) < set(OPERATORS)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "expected"),
+    [
+        (col("i4"), col("i8"), True),
+        (col("i8"), col("n62"), True),
+        (col("f8"), col("fb"), True),
+        (col("s"), col("v2"), True),
+        (col("d"), col("ts"), True),
+        (col("i8"), col("f8"), False),
+        (col("f8"), col("i8"), False),
+        (col("n30"), col("n29"), False),
+    ],
+)
+def test_equality_is_exact_unless_it_compares_doubles_of_exact_numbers(
+    left: Column, right: Column, expected: bool
+) -> None:
+    assert equates_exactly(term(left), term(right)) is expected
+
+
+def test_a_number_with_too_many_digits_to_round_exactly_is_rounded_as_a_double(edges: Edges) -> None:
+    wide = call("+", call("*", col("n29"), num("1e-7")), col("n30"))
+    assert edges.values([to("numeric(5,2)", col("n29")), to("bigint", wide), to("numeric(30,0)", col("n30"))])
