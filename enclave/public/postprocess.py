@@ -100,7 +100,7 @@ def process(
             margins += _typical_margins(shape, table) if releases else []
             cursor.register(shape.name, table)
         for name, table in views.items():
-            cursor.register(f"dp_{name}", table)
+            cursor.register(f"_dp_{name}", table)
         result = _run(cursor, query.sql)
     finally:
         cursor.close()
@@ -150,12 +150,26 @@ def _measure(
         half = math.hypot(halves[1], centre * halves[0]) + rounding
         return total + centre * count, np.full(len(count), half)
     with np.errstate(divide="ignore", invalid="ignore"):
-        around = np.where(count > 0, total / count, np.nan)
-        mean = around + centre
-        if measure.low is not None and measure.high is not None:
-            mean = np.clip(mean, measure.low, measure.high)
-        margin = np.where(count > 0, np.hypot(halves[1], around * halves[0]) / count, np.nan)
-    return mean, margin
+        mean = np.where(count > 0, total / count, np.nan) + centre
+        margin = _ratio_margin(total, count, halves[1], halves[0])
+    if measure.low is not None and measure.high is not None:
+        mean = np.clip(mean, measure.low, measure.high)
+        margin = np.fmin(margin, measure.high - measure.low)  # fmin: where nothing is known, the range still is
+    return mean, np.where(count > 0, margin, np.nan)
+
+
+def _ratio_margin(
+    total: np.ndarray[Any, Any], count: np.ndarray[Any, Any], half_total: float, half_count: float
+) -> np.ndarray[Any, Any]:
+    """The 95 % half-width of total / count; NaN where the count may be 0, so that there is no bound.
+
+    Fieller 1954, "Some Problems in Interval Estimation": the means m with |total - m count| within the half-width of
+    that difference, hypot(half_total, m half_count). The interval is not symmetric; its farther end counts. The
+    first-order rule (dividing by count alone) held the true value in less than half of the cells of small groups.
+    """
+    lead = np.where(count > half_count, count**2 - half_count**2, np.nan)
+    root = np.sqrt((total * half_count) ** 2 + (count * half_total) ** 2 - (half_total * half_count) ** 2)
+    return (np.abs(total) * half_count**2 / count + root) / lead
 
 
 def _typed(measure: MeasureColumn, value: np.ndarray[Any, Any], whole: bool) -> pa.Array[Any]:
