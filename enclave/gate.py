@@ -30,6 +30,7 @@ from enclave.worker import DeadlineExceeded, WorkerLost
 from policies.model import Policy
 from rewriter.accountant import EPSILON_MAX, Cost, capacity, charge, epsilon_of, key_delta
 from rewriter.cost import Price
+from rewriter.plan import Release, decode, fingerprint, scans
 from rewriter.refusal import InternalError, Refusal
 
 EPSILON_MIN: Final = Decimal("1e-6")
@@ -144,7 +145,8 @@ class Gate:
         prepared = await self._retried(lambda: self._public.prepare(question, self._prices(epsilon)))
         if prepared.answer is not None:
             return prepared.answer
-        self._check_tables(question, prepared)
+        for needed in prepared.releases:
+            self._check(question, needed)
         bought = self._buy(question, prepared.releases, epsilon)
         position = self._log_question(question, bought) if bought else None
         payloads = [await self._payload(release) for release in bought]
@@ -192,13 +194,22 @@ class Gate:
         held = cost if room is None else min(cost, room)  # the ledger refuses a question that the budget cannot hold
         return Price(budget.accountant, cost.amount, key_delta(budget.accountant, held, room, Fraction(budget.delta)))
 
-    def _check_tables(self, question: Question, prepared: Prepared) -> None:
-        """The public worker checked this too; a broken one must not widen what an analyst may see."""
+    def _check(self, question: Question, needed: Needed) -> None:
+        """Compare what the public worker says of a plan with the plan: it decides who pays, and for which tables.
+
+        The worker checked names and roles too; one that an attacker has taken over did not.
+        """
+        plan = decode(needed.plan)
+        if not isinstance(plan, Release) or (plan.unit, fingerprint(plan)) != (needed.unit, needed.key):
+            raise InternalError(secrets.token_hex(6))
         allowed = set(self._policy.visible_tables(question.analyst))
-        for needed in prepared.releases:
-            for table in needed.tables:
-                if table not in allowed:
-                    raise Refusal("42501", f"permission denied for table {table}")
+        tables = sorted({scan.table for scan in scans(plan.source)})
+        for table in tables:
+            if table not in allowed:
+                raise Refusal("42501", f"permission denied for table {table}")
+        units = {unit.name for table in tables if (unit := self._policy.tables[table].unit) is not None}
+        if units != {plan.unit}:
+            raise InternalError(secrets.token_hex(6))
 
     def _buy(self, question: Question, needed: tuple[Needed, ...], epsilon: Fraction) -> list[_Bought]:
         """Find what the analyst has paid for already and charge the rest, all of it or nothing."""

@@ -30,6 +30,9 @@ CENTRE_SHARE: Final = Fraction(1, 20)
 BOUNDS_SHARE: Final = Fraction(3, 20)
 """Of what is left, for all histograms of bounds together: 10-20 % is within 2x of the best for most data."""
 
+DELTA_KEYS_MIN: Final = Fraction(1, 10**300)
+"""Smaller ones are 0 as doubles, in which the threshold is computed."""
+
 Noise = Literal["laplace", "gaussian"]
 
 
@@ -112,6 +115,8 @@ def stages(release: Release, found: tuple[Coordinate, ...], price: Price) -> Sta
     Ensures: total <= price.amount, exactly.
     """
     noisy = isinstance(release.groups, NoisyGroups)
+    if noisy and price.delta_keys < DELTA_KEYS_MIN:
+        raise no_delta()
     keys = price.amount * KEYS_SHARE if noisy else Fraction(0)
     left = price.amount - keys
     uncentred = [i for i, c in enumerate(found) if c.kind == "centred" and c.twice_centre is None]
@@ -124,6 +129,15 @@ def stages(release: Release, found: tuple[Coordinate, ...], price: Price) -> Sta
         centres={i: centre / len(uncentred) for i in uncentred},
         bounds={i: bound / len(searched) for i in searched},
         sums={i: each for i in range(len(found))},
+    )
+
+
+def no_delta() -> Refusal:
+    """Refuse unknown groups where the budget has no delta: no noise hides a lone person's group for certain."""
+    return Refusal(
+        "0A000",
+        "groups that the policy does not list need a budget with a delta",
+        hint="Group by columns with declared values, or narrow the keys with = or IN.",
     )
 
 

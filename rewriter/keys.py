@@ -7,6 +7,7 @@ from typing import Protocol
 
 from policies.model import Policy
 from rewriter.bound import Facts, Protected, is_determined, scope
+from rewriter.cost import no_delta
 from rewriter.domains import PublicCounts, public_groups
 from rewriter.plan import Expression, Groups, NoisyGroups, PublicGroups, Relation, scans
 
@@ -18,12 +19,18 @@ class PublicFacts(Facts, PublicCounts, Protocol):
 def groups_for(
     keys: Sequence[Expression], source: Relation, found: Protected, policy: Policy, facts: PublicFacts
 ) -> Groups:
-    """Choose how the groups are known. No key at all is one public group, the whole."""
+    """Choose how the groups are known. No key at all is one public group, the whole.
+
+    Raises:
+        Refusal: they need a threshold, and the budget has no delta for one.
+    """
     if not keys:
         return PublicGroups((), ())
     public = public_groups(keys, source, scope(source, policy), facts)
     if public is not None:
         return public
+    if policy.budgets[found.unit].delta == 0:
+        raise no_delta()
     return NoisyGroups(groups_per_unit(keys, source, found, policy))
 
 
