@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -634,7 +635,7 @@ async def test_the_log_holds_no_text_no_literal_and_no_number_of_an_answer() -> 
         await room.gate.answer(Question(text, "ana", (Parameter(25, "O'Neil of Zanzibar"),)))
     with pytest.raises(Refusal):
         await room.ask("refuse")
-    log = b"\n".join(room.log.leaves)
+    log = re.sub(rb"[0-9a-f]{64}", b"", b"\n".join(room.log.leaves))  # a digest may hold any four digits
     for word in (b"secret", b"Neil", b"Zanzibar", b"1001", b"1002", b"refuse", b"column", b"Scan"):
         assert word not in log
 
