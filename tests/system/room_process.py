@@ -9,8 +9,8 @@ real one. ORDERS is JSON, every part optional:
     deadlines   {name of a constant of enclave.boot: seconds}
     grace_s     how long a worker may take to give up a cancelled call
     stop_s      how long a stopping server waits for what runs
-    hold        a folder: while `hold-public` or `hold-clear` lies in it, such a worker writes `at-public` or
-                `at-clear` instead of beginning on `finish` or `release`, and waits, deaf to cancellation
+    hold        a folder: while `hold-public` or `hold-clear` lies in it, such a worker does not begin on `finish` or
+                `release`, but waits, deaf to cancellation, and writes its process id into `at-public` or `at-clear`
     limits      {name of a constant of rewriter.parse: number}
     double      the clear engine clips each unit to 2 C, and adds the noise for C
 """
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import runpy
 import sys
 import time
@@ -101,7 +102,7 @@ def held(method: Callable[..., Any], folder: Path, role: str) -> Callable[..., A
 
     def waiting(*arguments: Any, **others: Any) -> Any:
         while (folder / f"hold-{role}").exists():
-            (folder / f"at-{role}").touch()
+            (folder / f"at-{role}").write_text(str(os.getpid()))
             time.sleep(POLL_S)
         return method(*arguments, **others)
 

@@ -42,6 +42,7 @@ class Served:
         self.policy.write_text(policy)
         self.process: subprocess.Popen[str] | None = None
         self.port = 0
+        self._family: list[int] = []
 
     def start(self, orders: Mapping[str, Any] | None = None, host: str = "127.0.0.1") -> None:
         """Start the server and wait until it listens."""
@@ -58,25 +59,30 @@ class Served:
 
     def stop(self) -> int:
         """End the server as an operator does; gives its exit code, when none of its processes is left."""
-        assert self.process is not None
-        return self.end(signal.SIGTERM)
+        self.signal(signal.SIGTERM)
+        return self.ended()
 
-    def end(self, number: signal.Signals) -> int:
-        """Send the server a signal and wait for the end of it and of its workers."""
+    def signal(self, number: signal.Signals) -> None:
+        """Send the server, and nobody else, a signal."""
+        assert self.process is not None
+        self._family = descendants(self.process.pid)
+        self.process.send_signal(number)
+
+    def ended(self) -> int:
+        """Wait for the end of the server and of its workers; gives its exit code."""
         process, self.process = self.process, None
         assert process is not None
-        family = descendants(process.pid)
-        process.send_signal(number)
         code = process.wait(STOP_S)
         assert process.stdout is not None
         process.stdout.close()
-        wait_until(lambda: not any(is_alive(pid) for pid in family))
+        wait_until(lambda: not any(is_alive(pid) for pid in self._family))
         return code
 
     def close(self) -> None:
         """Leave nothing running, whatever the test did."""
         if self.process is not None:
-            self.end(signal.SIGKILL)
+            self.signal(signal.SIGKILL)
+            self.ended()
 
     def pids(self, role: str) -> list[int]:
         """The processes of one kind, by what stands on their command lines."""
