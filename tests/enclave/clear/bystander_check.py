@@ -127,7 +127,7 @@ def check_release(found: Neighbours, release: Release, dice: Dice) -> tuple[froz
         _check_histogram(*(side.partials.norm_histogram(index, noise) for side in sides))
     bounds = [_bound(dice, coordinate) for coordinate in coordinates]
     changed = _check_clipped(whole, without, found.unit, bounds, noise)
-    if dice.random() < 0.3:
+    if dice.random() < 0.15:
         _check_totals(whole, without, found.unit, bounds, noise)
     for side in sides:
         side.close()
