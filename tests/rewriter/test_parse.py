@@ -278,6 +278,7 @@ def test_any_text_is_read_or_refused_with_a_place_in_it(text: str) -> None:
     assert found.position is None or 1 <= found.position <= len(text) + 1
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["$1", "$23", ", ", "'$4'", " x ", "--\n"]), max_size=12).map("".join))
 def test_offsets_go_back_to_the_text(text: str) -> None:
     found = list(module._parameters(text))
