@@ -137,9 +137,7 @@ class _Run:
 
     def _centre(self, index: int) -> int:
         noisy = self._histogram(self.partials.centre_histogram(index), self.stages.centres[index])
-        centre = contribution.centre(noisy.values, noisy.scale)
-        self.partials.set_centre(index, centre)
-        return centre
+        return self.partials.set_centre(index, contribution.centre(noisy.values, noisy.scale))
 
     def _bound(self, index: int, groups: int) -> Fraction:
         """The contribution bound C of a coordinate, in its units: declared, static, or found."""

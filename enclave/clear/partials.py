@@ -89,9 +89,17 @@ class Partials:
         place = f"CASE WHEN abs({mean}) < 1 THEN 0 WHEN {mean} < 0 THEN -{octave} ELSE {octave} END"
         return self._histogram(f"{side} + {place}", 2 * side + 1, f"HAVING sum(s{count}) > 0")
 
-    def set_centre(self, index: int, centre: int) -> None:
-        """Fix a centre that was found, in units of the argument."""
-        self._centres[index] = 2 * centre
+    def set_centre(self, index: int, centre: int) -> int:
+        """Fix a centre that was found, in units of the argument; gives the one that is used.
+
+        Noise can lift the last bin, whose middle lies beyond every value: around such a centre sums would leave
+        their static bound, and the integers that it proves wide enough.
+        """
+        value = self._coordinates[index].value
+        assert value is not None
+        used = max(-value.magnitude, min(value.magnitude, centre))
+        self._centres[index] = 2 * used
+        return used
 
     def norm_histogram(self, index: int, noise: Noise) -> list[int]:
         """Units per octave of the norm of their vector over all groups. Ensures: one unit is in one bin."""
