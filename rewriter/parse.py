@@ -109,6 +109,8 @@ def _tree(text: str) -> exp.Expr:
         raise _syntax_error(error, source, parameters) from None
     except RecursionError:
         raise _too_deep() from None
+    except (TypeError, ValueError, AttributeError, LookupError):  # sqlglot's own, as for `1::"integer); x"`
+        raise Refusal("42601", "syntax error") from None
     if not trees:
         raise Refusal("42601", "syntax error at end of input")
     if len(trees) > 1:

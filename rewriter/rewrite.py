@@ -6,6 +6,7 @@ Public or Released; a SELECT over Protected rows becomes a release (aggregate.py
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
@@ -26,6 +27,14 @@ from rewriter.resolve import UNKNOWN, Parameters, Resolver, Source
 
 RELEASES_MAX: Final = 8  # of one query; each gets an equal part of its price
 JOINS_MAX: Final = 16
+COLUMNS_MAX: Final = 1664  # of an answer (Postgres' MaxTupleAttributeNumber)
+PUBLIC_SCHEMA: Final = "main"
+"""Where the engine keeps public tables: with it, a name is never taken for a CTE's."""
+_OWN: Final = re.compile(r"_(?:r\d+|dp_.*)", re.S)
+"""Names of released tables and views in the engine; a policy's names begin with a letter."""
+_DATABASE: Final = "cleanroom"  # what clients connect to
+_SEEN: Final = "seen"
+"""Mark of the tables in a tree that were checked against the analyst's role."""
 
 VIEWS: Final[dict[str, dict[str, SqlType]]] = {
     "budget": {
@@ -55,7 +64,7 @@ class Rewritten:
 
     Attributes:
         releases: what must be bought or found, in order.
-        sql: the rest, in the engine's dialect, over `_r<n>`, public tables and `dp_<view>`.
+        sql: the rest, in the engine's dialect, over `_r<n>`, public tables and `_dp_<view>`.
         columns: names and types of the answer.
         parameters: the type found for each `$n` that appears.
         views: names of the dp views that are read.
@@ -111,12 +120,16 @@ class _Rewriter:
         self._views: set[str] = set()
 
     def run(self, tree: exp.Query) -> Rewritten:
+        _plain_strings(tree)
         found = self._query(tree, {}, ())
+        if len(found) > COLUMNS_MAX:
+            raise Refusal("54011", f"target lists can have at most {COLUMNS_MAX} entries")
         self._bind(tree, _nothing)
         _quote_identifiers(tree)
+        _check_whole(tree)
         return Rewritten(
             tuple(self._releases),
-            tree.sql(dialect="duckdb"),
+            tree.sql(dialect="duckdb", comments=False),
             tuple(OutputColumn(name, type_) for name, type_ in found),
             dict(self._parameters.types),
             tuple(sorted(self._views)),
@@ -149,10 +162,13 @@ class _Rewriter:
         if clause.args.get("recursive"):
             raise Refusal("0A000", "WITH RECURSIVE is not supported yet", position=position(clause))
         for cte in clause.expressions:
+            name = _name(cte.args["alias"].this)
+            if _OWN.fullmatch(name.lower()):
+                raise Refusal("42939", f'the name "{name}" is reserved', position=position(cte.args["alias"].this))
             columns_ = self._query(cte.this, ctes, outer)
             given = [column.name.lower() for column in cte.args["alias"].columns]
             names = given + [name for name, _ in columns_[len(given) :]]
-            ctes[_name(cte.args["alias"].this)] = dict(zip(names, (type_ for _, type_ in columns_), strict=False))
+            ctes[name] = dict(zip(names, (type_ for _, type_ in columns_), strict=False))
         return ctes
 
     def _set_operation(
@@ -201,19 +217,40 @@ class _Rewriter:
         if not isinstance(node, exp.Table) or not isinstance(node.this, exp.Identifier):
             raise Refusal("0A000", "only tables and subqueries can stand in FROM", position=position(node))
         table, schema = _name(node.this), _name(node.args["db"]) if node.args.get("db") else ""
+        node.meta[_SEEN] = True
+        self._check_form(node, table, schema)
         if not schema and table in ctes:
-            return alias or table, ctes[table], False
+            return alias or table, _renamed(ctes[table], node), False
         if schema == "dp" and table in VIEWS:
             self._views.add(table)
-            node.set("db", None)
-            node.set("this", exp.to_identifier(f"dp_{table}", quoted=True))
-            if not alias:
-                node.set("alias", exp.TableAlias(this=exp.to_identifier(table, quoted=True)))
-            return alias or table, dict(VIEWS[table]), False
+            _name_in_engine(node, f"_dp_{table}", None)
+            return alias or table, _renamed(dict(VIEWS[table]), node), False
         self._check_visible(table, schema, node)
-        node.set("db", None)
         columns_: _Columns = {name: column.type for name, column in self._policy.tables[table].columns.items()}
-        return alias or table, columns_, not self._policy.tables[table].public
+        protected = not self._policy.tables[table].public
+        if protected and node.args.get("alias") and node.args["alias"].columns:
+            raise Refusal("0A000", "columns of protected rows cannot be renamed in FROM", position=position(node))
+        if not protected:
+            _name_in_engine(node, table, PUBLIC_SCHEMA)
+        return alias or table, _renamed(columns_, node), protected
+
+    @staticmethod
+    def _check_form(node: exp.Table, table: str, schema: str) -> None:
+        """Refuse what else a table can carry: a nested join, TABLESAMPLE, PIVOT, another database."""
+        catalog = node.args.get("catalog")
+        if catalog is not None and _name(catalog) != _DATABASE:
+            full = f"{_name(catalog)}.{schema}.{table}"
+            raise Refusal(
+                "0A000", f'cross-database references are not implemented: "{full}"', position=position(node)
+            )
+        node.set("catalog", None)
+        if any(value for name, value in node.args.items() if name not in ("this", "db", "alias")):
+            raise Refusal(
+                "0A000",
+                "this form of a table in FROM is not supported",
+                hint="Join tables one after the other, each with its own ON.",
+                position=position(node),
+            )
 
     def _check_visible(self, table: str, schema: str, node: exp.Expr) -> None:
         if schema not in ("", "public") or table not in self._policy.tables:
@@ -233,6 +270,7 @@ class _Rewriter:
         aggregation = Aggregation(name, select, source, resolver, self._policy, self._facts)
         released, types = aggregation.rewrite()
         self._releases.append(released)
+        select.args["from_"].this.meta[_SEEN] = True
         post.check(select)
         outputs = self._outputs(select, [dict(types)])
         self._bind(select, _lookup([dict(types)], None))
@@ -273,7 +311,7 @@ class _Rewriter:
     def _check_columns(self, select: exp.Select, scopes: tuple[_From, ...]) -> None:
         """Name unknown columns as Postgres would; the engine's own words could echo more than the text."""
         names = {name for scope_ in scopes for columns_ in scope_.tables.values() for name in columns_}
-        aliases = {post.output_name(item) for item in select.expressions}
+        aliases = {post.output_name(item) for item in select.expressions if isinstance(item, exp.Alias)}
         for column in _own_columns(select):
             if post.is_parameter(column) or isinstance(column.this, exp.Star):
                 continue
@@ -363,7 +401,7 @@ class _SourceBuilder:
                 position(node),
             )
         name = _name(node.this)
-        if name.startswith("dp_") and name not in self._policy.tables:
+        if _OWN.fullmatch(name):
             raise Refusal(
                 "0A000", "a view of schema dp cannot be joined with protected rows", position=position(node)
             )
@@ -501,6 +539,40 @@ def _type_at(node: exp.Expr, lookup: post.ColumnType) -> SqlType:
 
 def _nothing(_: exp.Column) -> SqlType | None:
     return None
+
+
+def _renamed(columns_: _Columns, node: exp.Expr) -> _Columns:
+    """The columns of an entry of FROM, by the names that its alias gives the first of them."""
+    alias = node.args.get("alias")
+    given = [_name(column) for column in alias.columns] if alias is not None else []
+    names = [*given, *list(columns_)[len(given) :]]
+    return dict(zip(names, columns_.values(), strict=False))
+
+
+def _name_in_engine(node: exp.Expr, name: str, schema: str | None) -> None:
+    """Let an entry of FROM read this table of the engine, under the name that it has in the query."""
+    if not node.alias:
+        node.set("alias", exp.TableAlias(this=exp.to_identifier(_name(node.this), quoted=True)))
+    node.set("this", exp.to_identifier(name, quoted=True))
+    node.set("db", None if schema is None else exp.to_identifier(schema, quoted=True))
+
+
+def _check_whole(tree: exp.Expr) -> None:
+    """Look over the whole once more before it becomes text.
+
+    What stands in a corner that no step above has visited (a subquery in LIMIT or VALUES, ORDER BY of a UNION) was
+    not held against the analyst's role.
+    """
+    post.check(tree)
+    for table in tree.find_all(exp.Table):
+        if not table.meta.get(_SEEN):
+            raise Refusal("0A000", "a subquery is not supported here", position=position(table))
+
+
+def _plain_strings(tree: exp.Expr) -> None:
+    """Make `$$text$$` a string like others."""
+    for node in list(tree.find_all(exp.RawString)):
+        node.replace(exp.Literal.string(node.name))
 
 
 def _name(identifier: exp.Expr) -> str:

@@ -49,7 +49,7 @@ def load_public(policy: Policy, read: Callable[[str], pa.Table]) -> duckdb.DuckD
     """An engine with the public tables in their natural types, shut off from files and settings."""
     connection = duckdb.connect(":memory:")
     for setting in ("temp_directory = ''", "error_on_division_by_zero = false", f"memory_limit = '{MEMORY_LIMIT}'"):
-        connection.execute(f"SET {setting}")
+        connection.execute(f"SET GLOBAL {setting}")
     for name, table in policy.tables.items():
         if table.public:
             connection.register("raw", read(name))
@@ -116,7 +116,7 @@ def _run(cursor: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
         # must at least not change what other sessions read.
         if [statement.type for statement in cursor.extract_statements(sql)] != [duckdb.StatementType.SELECT]:
             raise _not_supported()
-        table = cursor.sql(sql).to_arrow_table()
+        table: pa.Table = cursor.sql(sql).to_arrow_table()
     except duckdb.BinderException:
         raise Refusal(
             "42883",
@@ -130,7 +130,9 @@ def _run(cursor: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
     except (duckdb.OutOfMemoryException, MemoryError):
         raise Refusal("53200", "out of memory", hint="Join or sort fewer released rows.") from None
     if table.nbytes > RESULT_BYTES_MAX:
-        raise Refusal("54000", f"the result is larger than {RESULT_BYTES_MAX >> 20} MB", hint="Aggregate, or LIMIT it.")
+        raise Refusal(
+            "54000", f"the result is larger than {RESULT_BYTES_MAX >> 20} MB", hint="Aggregate, or LIMIT it."
+        )
     return table
 
 
