@@ -120,6 +120,8 @@ def stored(column: str, type_: SqlType, *, uncut: bool = False) -> str:
     if type_.name == "boolean":
         return truth(f"CAST({column} AS VARCHAR)")
     text = f"CAST({column} AS VARCHAR)"
+    if not uncut:
+        text = f"replace({text}, chr(0), '')"  # Postgres has no text with NUL in it
     if type_.precision and not uncut:
         text = f"left({text}, {type_.precision})"
     return f"rtrim({text})" if type_.name == "char" else text

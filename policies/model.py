@@ -86,7 +86,7 @@ class Column(Rules):
     """The Postgres type: boolean, smallint, integer, bigint, numeric(p,s), real, double precision, text,
     varchar(n), char(n), date, timestamp or timestamptz."""
     values: tuple[Value, ...] | None = None
-    """Every value the column may have, in the order of an answer: a group key without a threshold. For text
+    """Every value the column may have: a group key without a threshold. For text
     and integer types. Must be known without looking at the data."""
     bounds: tuple[Bound, Bound] | None = None
     """Lowest and highest value; others are clipped. For numbers, dates and timestamps. Must be known without

@@ -193,12 +193,17 @@ class Resolver:
         return self._call("not", self.condition(node.this))
 
     def _negate(self, node: exp.Expr) -> Expression:
-        return self._call("negate", self._any(node.this))
+        negated = self._any(node.this)
+        if isinstance(negated, Constant) and negated.type.is_numeric and negated.value is not None:
+            opposite = negated.value[1:] if negated.value.startswith("-") else f"-{negated.value}"
+            return Constant(negated.type, _canonical(negated.type, opposite))
+        return self._call("negate", negated)
 
     def _connector(self, node: exp.Expr) -> Expression:
         word = "and" if isinstance(node, exp.And) else "or"
         parts = [self.condition(part) for part in node.flatten()]
-        return self._call(word, *_sorted(parts))
+        flat = [inner for part in parts for inner in _operands(word, part)]
+        return self._call(word, *_sorted(flat))
 
     def _in(self, node: exp.Expr) -> Expression:
         if node.args.get("query") is not None or node.args.get("unnest") is not None:
@@ -250,7 +255,10 @@ class Resolver:
         target = self.type_named(node.args["to"])
         argument = self._any(node.this)
         if isinstance(argument, Constant) and argument.type.name == UNKNOWN:
-            return self._settled(argument, target)
+            settled = self._settled(argument, target)
+            if isinstance(settled, Constant) and target.precision and target.is_text and settled.value is not None:
+                return Constant(target, settled.value[: target.precision])  # only an explicit cast cuts
+            return settled
         cast = Cast(argument, target)
         return argument if self.type_of(argument) == target else self._typed(cast)
 
@@ -326,6 +334,11 @@ def _folded(identifier: Any) -> str:
     return str(identifier).lower()
 
 
+def _operands(word: str, condition: Expression) -> Sequence[Expression]:
+    """The operands of a nested AND or OR, so that parentheses do not make another question."""
+    return condition.arguments if isinstance(condition, Call) and condition.operator == word else (condition,)
+
+
 def _sorted(expressions: Sequence[Expression]) -> list[Expression]:
     """One order for operands that commute, so that a question asked again the other way round is the same."""
     return sorted(expressions, key=repr)
@@ -356,7 +369,8 @@ def _boolean(value: str) -> str:
 
 def _number(value: str) -> str:
 
-    return format(Decimal(value.strip()), "f")
+    number = Decimal(value.strip())
+    return format(number.normalize() if number else Decimal(0), "f")  # 1.50 and 1.5 are one constant
 
 
 _BINARY: Final[Mapping[type[exp.Expr], str]] = {

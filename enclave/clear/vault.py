@@ -56,8 +56,8 @@ def connect(threads: int | None = None, memory_limit: str | None = None) -> duck
     """An empty engine in memory that spills nothing to disk."""
     connection = duckdb.connect(":memory:")
     run(connection, "SET temp_directory = ''")
-    run(connection, "SET error_on_division_by_zero = false")
-    run(connection, "SET TimeZone = 'UTC'")
+    run(connection, "SET GLOBAL error_on_division_by_zero = false")
+    run(connection, "SET GLOBAL TimeZone = 'UTC'")
     if threads is not None:
         run(connection, f"SET threads = {int(threads)}")
     if memory_limit is not None:
