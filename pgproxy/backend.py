@@ -201,8 +201,10 @@ class Backend:
         assert statement is not None
         assert wanted is not None
         if isinstance(wanted, c.Read):
-            portal.answer = yield from self._ask(statement, portal.parameters)
-            yield self._notices(portal.answer.notices)
+            answer = yield from self._ask(statement, portal.parameters)
+            self._store.check_result(answer)
+            portal.answer = answer
+            yield self._notices(answer.notices)
         elif isinstance(wanted, c.Show):
             portal.answer = self._show(wanted)
         else:

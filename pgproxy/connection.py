@@ -184,7 +184,8 @@ class Connection(asyncio.Protocol):
         self._regulate(session)
 
     def _regulate(self, session: Session) -> None:
-        wanted = session.wants_input
+        # While the client does not read, messages are not carried out: what it sends would pile up.
+        wanted = session.wants_input and not self._paused
         if self._transport is None or self._transport.is_closing() or wanted is self._reading:
             return
         self._reading = wanted

@@ -33,6 +33,8 @@ from pgproxy.commands import (
 from pgproxy.statements import Kind, Statement, Token, identifier, string_value, syntax_error
 from rewriter.refusal import Refusal
 
+NAME_CHARS_MAX: Final = 63
+
 
 def command(statement: Statement) -> Command:
     """Tell what a statement wants.
@@ -95,11 +97,11 @@ class Tokens:
                 raise syntax_error(self.peek())
 
     def name(self) -> str:
-        """An identifier."""
+        """An identifier, cut as Postgres cuts it (docs, Identifiers), so that none is a place to store things."""
         token = self.next()
         if token.kind not in (Kind.WORD, Kind.QUOTED):
             raise syntax_error(token)
-        return identifier(token)
+        return identifier(token)[:NAME_CHARS_MAX]
 
     def end(self) -> None:
         """Nothing may follow."""

@@ -14,9 +14,15 @@ from rewriter.refusal import Refusal
 STATEMENTS_MAX: Final = 1_000
 """Prepared statements of one session; asyncpg keeps 100, pgjdbc 256."""
 STATEMENT_CHARS_MAX: Final = 4 * 1024 * 1024
-"""Text of all prepared statements of one session."""
+"""Texts of all prepared statements of one session, and what they describe."""
+COLUMN_BYTES: Final = 250
+"""About what a described column takes: an object and its name."""
+PARAMETER_BYTES: Final = 40
+"""About what the type of a parameter takes: `$65535` has as many types before it."""
 PORTALS_MAX: Final = 100
 """Open portals of one session: each may hold a result."""
+RESULT_BYTES_MAX: Final = 192 * 1024 * 1024
+"""Results of all open portals of one session: room for a few of the largest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +43,9 @@ class Prepared:
 
     @property
     def chars(self) -> int:
-        """Length of its text."""
-        return 0 if self.statement is None else len(self.statement.text)
+        """Length of its text, and about what it describes takes."""
+        text = 0 if self.statement is None else len(self.statement.text)
+        return text + PARAMETER_BYTES * len(self.parameter_types) + COLUMN_BYTES * len(self.columns or ())
 
 
 @dataclass(slots=True)
@@ -107,6 +114,16 @@ class Store:
         if len(self.portals) >= PORTALS_MAX:
             raise Refusal(sqlstate.PROGRAM_LIMIT_EXCEEDED, "too many open portals in this session")
         self.portals[name] = portal
+
+    def check_result(self, answer: Answer) -> None:
+        """Refuse to hold one more result (54000) beside those of the open portals."""
+        held = sum(kept.answer.table.nbytes for kept in self.portals.values() if kept.answer is not None)
+        if held + answer.table.nbytes > RESULT_BYTES_MAX:
+            raise Refusal(
+                sqlstate.PROGRAM_LIMIT_EXCEEDED,
+                "the open portals of this session hold too much",
+                hint="Close those that are not needed, or LIMIT what they read.",
+            )
 
     def portal(self, name: str) -> Portal:
         """A portal by its name.

@@ -26,6 +26,7 @@ SUBSCRIPTS_MAX: Final = 100  # sqlglot's time is quadratic in a[1][1][1]...
 NESTED_MAX: Final = 80  # operators within operators: `1 + 1 + 1 ...` needs no parentheses and is as deep as long
 TREE_MAX: Final = 160  # levels of the whole tree; what walks it later recurses, at up to five calls a level
 
+PARAMETERS_MAX: Final = 65_535  # what a Bind can count (Postgres docs, Message Formats)
 PARAMETER: Final = re.compile(r"\$([1-9][0-9]{0,4})")
 """The name of the quoted identifier that stands for a parameter in our trees: `$1` becomes `"$1"`."""
 
@@ -100,6 +101,9 @@ def _tree(text: str) -> exp.Expr:
     dialect = Postgres()
     # `($1,$2)` would begin a dollar-quoted string.
     parameters = list(_parameters(text))
+    for match in parameters:
+        if int(match[0][1:]) > PARAMETERS_MAX:
+            raise Refusal("42P02", f"there is no parameter {match[0]}", position=match.start() + 1)
     source = _quoted(text, parameters)
     try:
         tokens = dialect.tokenize(source)

@@ -230,3 +230,9 @@ def test_a_result_that_would_fill_the_front_is_refused(room: Room) -> None:
     with pytest.raises(Refusal) as caught:
         room.ask(f"SELECT a.digit, b.digit, c.digit FROM {crossed}", "eve")
     assert caught.value.sqlstate == "54000"
+
+
+def test_parameters_are_as_many_as_the_protocol_can_carry(room: Room) -> None:
+    with pytest.raises(Refusal) as caught:
+        room.ask("SELECT digit FROM digits WHERE digit = $99999", "eve", describe=True)
+    assert caught.value.sqlstate == "42P02"
