@@ -22,7 +22,8 @@ from typing import Final, Protocol, assert_never
 from policies.model import Policy, Table
 from policies.sqltype import BOOLEAN
 from rewriter import terms
-from rewriter.functions import equates_exactly, evaluate
+from rewriter.arithmetic import equates_exactly
+from rewriter.functions import evaluate
 from rewriter.plan import (
     Call,
     Cast,

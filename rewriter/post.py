@@ -39,6 +39,7 @@ _FUNCTIONS: Final = (
     exp.Substring, exp.Left, exp.Right, exp.Concat, exp.ConcatWs, exp.DPipe, exp.Replace, exp.StrPosition,
     exp.SplitPart, exp.Initcap, exp.TimestampTrunc, exp.DateTrunc, exp.Extract, exp.CurrentDate,
     exp.CurrentTimestamp, exp.Case, exp.Cast, exp.If, exp.Exists, exp.Any, exp.And, exp.Or, exp.Grouping,
+    exp.GroupConcat,
 )  # fmt: skip
 _TYPES: Final = frozenset(
     exp.DType[name]
@@ -48,6 +49,7 @@ _TYPES: Final = frozenset(
     )
 )  # fmt: skip
 _WORDS: Final = re.compile(r"[A-Za-z0-9_]*(?: [A-Za-z]+)*")
+_DIGITS_SHOWN: Final = 38  # of a numeric, behind the point
 _NUMBER: Final = re.compile(r"[0-9.]+(?:[eE][+-]?[0-9]+)?")
 
 
@@ -88,11 +90,17 @@ def integer_division(tree: exp.Expr, column: ColumnType) -> exp.Expr:
     """Postgres divides integers to an integer; the engine's `/` never does. By zero both sides give NULL here."""
 
     def divide(node: exp.Expr) -> exp.Expr:
-        if isinstance(node, exp.Div):
-            types = [type_of(side, column) for side in (node.this, node.expression)]
-            if all(type_ is not None and type_.is_integer for type_ in types):
-                return exp.IntDiv(this=divided(node.this), expression=divided(node.expression))
-        return node
+        if not isinstance(node, exp.Div):
+            return node
+        types = [type_of(side, column) for side in (node.this, node.expression)]
+        if all(type_ is not None and type_.is_integer for type_ in types):
+            return exp.IntDiv(this=divided(node.this), expression=divided(node.expression))
+        if isinstance(node.expression, exp.Nullif) or _is_not_zero(node.expression):
+            return node
+        quotient = node.copy()  # by a floating zero the engine gives an infinity
+        quotient.set("this", divided(node.this))
+        quotient.set("expression", exp.Nullif(this=divided(node.expression), expression=exp.Literal.number(0)))
+        return quotient
 
     def divided(node: exp.Expr) -> exp.Expr:
         return node.copy().transform(divide)
@@ -111,23 +119,28 @@ def type_of(node: exp.Expr, column: ColumnType) -> SqlType | None:
             return BOOLEAN
         case exp.Cast():
             return _named(node.args["to"])
-        case exp.Add() | exp.Sub() | exp.Mul() | exp.Div() | exp.Mod():
-            return _arithmetic(type_of(node.this, column), type_of(node.expression, column))
+        case exp.Add() | exp.Sub() | exp.Mul() | exp.Div() | exp.Mod() | exp.IntDiv():
+            return _computed(node, column)
         case exp.Count() | exp.RowNumber() | exp.Rank() | exp.DenseRank():
             return BIGINT
+        case exp.Ntile() | exp.Grouping():
+            return INTEGER
         case exp.Sum():
             return sum_type(type_of(node.this, column))
         case exp.Avg():
             return mean_type(type_of(node.this, column))
         case exp.Lower() | exp.Upper() | exp.Concat() | exp.DPipe() | exp.Trim() | exp.Substring():
             return TEXT
+        case exp.GroupConcat():
+            return TEXT
         case exp.Length() | exp.StrPosition():
             return INTEGER
         case exp.Round() | exp.Ceil() | exp.Floor() | exp.Trunc():
-            inner = type_of(node.this, column)
-            return (
-                NUMERIC if inner is not None and inner.is_integer and isinstance(node, exp.Round) else _loose(inner)
-            )
+            return _rounded(node, column)
+        case exp.Sqrt() | exp.Exp() | exp.Ln() | exp.Log() | exp.Pow() | exp.Sign():
+            return _inexact(type_of(node.this, column))
+        case exp.Stddev() | exp.StddevPop() | exp.StddevSamp() | exp.Variance() | exp.VariancePop():
+            return mean_type(type_of(node.this, column))
         case exp.Case():
             branches = [branch.args["true"] for branch in node.args["ifs"]]
             return _first([*branches, node.args.get("default")], column)
@@ -187,8 +200,16 @@ def output_name(node: exp.Expr) -> str:
             return output_name(node.expression)
         case exp.Anonymous():
             return str(node.this).lower()
+        case exp.GroupConcat():
+            return "string_agg"
+        case exp.StrPosition():
+            return "strpos"
+        case exp.Trim():
+            return {"LEADING": "ltrim", "TRAILING": "rtrim"}.get(
+                str(node.args.get("position") or "").upper(), "btrim"
+            )
         case exp.Boolean():
-            return "bool"
+            return "?column?"
         case exp.Exists():
             return "exists"
         case exp.Subquery():
@@ -221,6 +242,44 @@ def _literal_type(node: exp.Literal) -> SqlType | None:
     return INTEGER if int(text) < 2**31 else BIGINT if int(text) < 2**63 else NUMERIC
 
 
+def _is_not_zero(node: exp.Expr) -> bool:
+    return isinstance(node, exp.Literal) and not node.is_string and float(node.this) != 0
+
+
+def _computed(node: exp.Expr, column: ColumnType) -> SqlType | None:
+    """The type of an operator's result; an operand whose type only the engine knows decides nothing here."""
+    left, right = (type_of(side, column) for side in (node.this, node.expression))
+    if isinstance(node, exp.Add | exp.Sub) and sqltype.DATE in (left, right):
+        if left == right:
+            return INTEGER if isinstance(node, exp.Sub) else None
+        return sqltype.DATE if any(t is not None and t.is_integer for t in (left, right)) else None
+    for side, type_ in ((node.this, left), (node.expression, right)):
+        if type_ is None and not is_parameter(side) and not isinstance(side, exp.Null):
+            return None
+    return _arithmetic(left, right)
+
+
+def _rounded(node: exp.Expr, column: ColumnType) -> SqlType | None:
+    """Postgres has round(double) and round(numeric): integers take the first, unless digits are asked for."""
+    inner = type_of(node.this, column)
+    digits = node.args.get("decimals")
+    if inner is None or not inner.is_numeric:
+        return None
+    if inner.is_floating or (inner.is_integer and digits is None):
+        return DOUBLE
+    if digits is None:
+        return SqlType("numeric", None, 0)
+    known = isinstance(digits, exp.Literal) and str(digits.this).isdigit()
+    return SqlType("numeric", None, min(int(digits.this), _DIGITS_SHOWN)) if known else NUMERIC
+
+
+def _inexact(argument: SqlType | None) -> SqlType | None:
+    """Roots and logarithms: a numeric of a numeric, a double of everything else that is a number."""
+    if argument is None or not argument.is_numeric:
+        return None
+    return NUMERIC if argument.name == "numeric" else DOUBLE
+
+
 def _arithmetic(left: SqlType | None, right: SqlType | None) -> SqlType | None:
     known = [type_ for type_ in (left, right) if type_ is not None]
     if not known or not all(type_.is_numeric for type_ in known):
@@ -232,9 +291,13 @@ def _arithmetic(left: SqlType | None, right: SqlType | None) -> SqlType | None:
     return BIGINT if BIGINT in known else INTEGER
 
 
-def _loose(type_: SqlType | None) -> SqlType | None:
-    """A numeric result whose scale is no longer known."""
-    return NUMERIC if type_ is not None and type_.name == "numeric" else type_
+def common(left: SqlType | None, right: SqlType | None) -> SqlType | None:
+    """The type of a column of a set operation; None leaves it to the engine."""
+    if left == right:
+        return left
+    if left is not None and right is not None and left.is_numeric and right.is_numeric:
+        return _arithmetic(left, right)
+    return None
 
 
 def _first(nodes: list[exp.Expr | None], column: ColumnType) -> SqlType | None:

@@ -17,7 +17,7 @@ from policies import sqltype
 from policies.sqltype import BIGINT, BOOLEAN, INTEGER, NUMERIC, TEXT, SqlType
 from rewriter import terms
 from rewriter.bound import Scope
-from rewriter.functions import FIELDS, TRUNCATIONS
+from rewriter.moments import FIELDS, TRUNCATIONS
 from rewriter.parse import PARAMETER, position
 from rewriter.plan import Call, Cast, Column, Constant, Expression
 from rewriter.refusal import Refusal

@@ -185,7 +185,7 @@ class _Rewriter:
         for ordered in self._ordered(query):
             if isinstance(ordered, exp.Column) and ordered.name.lower() not in names:
                 raise Refusal("42703", f'column "{ordered.name}" does not exist', position=position(ordered))
-        return [(name, type_ or other) for (name, type_), (_, other) in zip(left, right, strict=True)]
+        return [(name, post.common(type_, other)) for (name, type_), (_, other) in zip(left, right, strict=True)]
 
     @staticmethod
     def _ordered(query: exp.Expr) -> list[exp.Expr]:

@@ -14,7 +14,7 @@ from rows import facts, vault
 from rewriter import compile as compiler
 from rewriter.bound import scope
 from rewriter.domains import GROUPS_MAX, public_groups
-from rewriter.functions import FIELDS, TRUNCATIONS
+from rewriter.moments import FIELDS, TRUNCATIONS
 from rewriter.plan import (
     Axis,
     Column,

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from policies import sqltype
 from policies.sqltype import BIGINT, DOUBLE, INTEGER, NUMERIC, TEXT, TIMESTAMP, TIMESTAMPTZ
-from rewriter.functions import ARITY, FIELDS, LIST_MAX, OPERATORS, SQL_MAX, TRUNCATIONS, equates_exactly, evaluate
+from rewriter.arithmetic import equates_exactly
+from rewriter.functions import ARITY, LIST_MAX, OPERATORS, SQL_MAX, evaluate
+from rewriter.moments import FIELDS, TRUNCATIONS
 from rewriter.plan import Column, Expression, columns
 from rewriter.refusal import Refusal
 from rewriter.terms import Term

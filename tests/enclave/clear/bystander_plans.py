@@ -12,8 +12,9 @@ from policies.model import Policy
 from policies.sqltype import BIGINT, BOOLEAN, DATE, DOUBLE, INTEGER, NUMERIC, TEXT, TIMESTAMP, SqlType
 from rewriter.bound import Protected, is_determined, property_of, scope
 from rewriter.cost import coordinates
-from rewriter.functions import OPERATORS, TRUNCATIONS
+from rewriter.functions import OPERATORS
 from rewriter.keys import PublicFacts, groups_for
+from rewriter.moments import TRUNCATIONS
 from rewriter.plan import (
     Call,
     Cast,
