@@ -97,6 +97,14 @@ def _check_explained(option: str) -> None:
     raise Refusal("42601", f'unrecognized EXPLAIN option "{word}"')
 
 
+def folded(identifier: exp.Expr | str) -> str:
+    """A name as Postgres takes it: lower case unless it was quoted."""
+    if isinstance(identifier, str):
+        return identifier.lower()
+    quoted = isinstance(identifier, exp.Identifier) and identifier.args.get("quoted")
+    return identifier.name if quoted else identifier.name.lower()
+
+
 def _tree(text: str) -> exp.Expr:
     dialect = Postgres()
     # `($1,$2)` would begin a dollar-quoted string.

@@ -14,7 +14,7 @@ from sqlglot import exp
 
 from policies import sqltype
 from policies.sqltype import BIGINT, BOOLEAN, DOUBLE, INTEGER, NUMERIC, TEXT, SqlType
-from rewriter.parse import PARAMETER, position
+from rewriter.parse import PARAMETER, folded, position
 from rewriter.refusal import Refusal
 
 ColumnType = Callable[[exp.Column], SqlType | None]
@@ -182,9 +182,9 @@ def output_name(node: exp.Expr) -> str:
     """The name Postgres gives an output column (its FigureColname)."""
     match node:
         case exp.Alias():
-            return _folded(node.args["alias"])
+            return folded(node.args["alias"])
         case exp.Column():
-            return _folded(node.this)
+            return folded(node.this)
         case exp.Paren() | exp.Window() | exp.Filter() | exp.WithinGroup():
             return output_name(node.this)
         case exp.Cast():
@@ -216,7 +216,8 @@ def output_name(node: exp.Expr) -> str:
             query = node.this
             return output_name(query.expressions[0]) if isinstance(query, exp.Select) else "?column?"
         case exp.Func() if not isinstance(node, exp.Binary | exp.Connector):
-            return {"ceiling": "ceil", "power": "pow"}.get(node.sql_name().lower(), node.sql_name().lower())
+            name = node.sql_name().lower()
+            return {"ceiling": "ceil", "variance_pop": "var_pop"}.get(name, name)
         case _:
             return "?column?"
 
@@ -226,11 +227,6 @@ def is_parameter(node: exp.Expr) -> bool:
     return (
         isinstance(node, exp.Column) and bool(node.this.args.get("quoted")) and bool(PARAMETER.fullmatch(node.name))
     )
-
-
-def _folded(identifier: exp.Expr) -> str:
-    quoted = isinstance(identifier, exp.Identifier) and identifier.args.get("quoted")
-    return identifier.name if quoted else identifier.name.lower()
 
 
 def _literal_type(node: exp.Literal) -> SqlType | None:

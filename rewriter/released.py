@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from policies.sqltype import SqlType
 from rewriter.plan import Release
+
+OWN_NAME: Final = re.compile(r"_(?:r\d+|dp_.*)", re.S)
+"""Names of released tables and views in the engine; a policy's names begin with a letter."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 
 from sqlglot import exp
 
@@ -18,7 +18,7 @@ from policies.sqltype import BIGINT, BOOLEAN, INTEGER, NUMERIC, TEXT, SqlType
 from rewriter import terms
 from rewriter.bound import Scope
 from rewriter.moments import FIELDS, TRUNCATIONS
-from rewriter.parse import PARAMETER, position
+from rewriter.parse import PARAMETER, folded, position
 from rewriter.plan import Call, Cast, Column, Constant, Expression
 from rewriter.refusal import Refusal
 
@@ -113,10 +113,10 @@ class Resolver:
         Raises:
             Refusal: 42703 or 42P01 no such column or table, 42702 ambiguous.
         """
-        name, table = _folded(node.this), node.args.get("table")
+        name, table = folded(node.this), node.args.get("table")
         at = position(node)
         if table is not None:
-            wanted = _folded(table)
+            wanted = folded(table)
             source = next((s for s in self._sources if s.name == wanted), None)
             if source is None:
                 raise Refusal("42P01", f'missing FROM-clause entry for table "{wanted}"', position=at)
@@ -325,13 +325,6 @@ def _unsupported(node: exp.Expr) -> Refusal:
         "extract; after aggregation any SQL is possible.",
         position=position(node),
     )
-
-
-def _folded(identifier: Any) -> str:
-    """Postgres folds unquoted names to lower case."""
-    if isinstance(identifier, exp.Identifier):
-        return str(identifier.this) if identifier.args.get("quoted") else str(identifier.this).lower()
-    return str(identifier).lower()
 
 
 def _operands(word: str, condition: Expression) -> Sequence[Expression]:

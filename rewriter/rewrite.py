@@ -9,29 +9,26 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final
 
 from sqlglot import exp
 
 from policies.model import Policy
 from policies.sqltype import BIGINT, DOUBLE, INTEGER, TEXT, SqlType
 from rewriter import post
-from rewriter.aggregate import Aggregation, is_aggregate
-from rewriter.bound import scope
+from rewriter.aggregate import Aggregation
 from rewriter.keys import PublicFacts
-from rewriter.parse import PARAMETER, position
-from rewriter.plan import Call, Column, Expression, Filter, Join, Relation, Scan, columns, scans
-from rewriter.refusal import Refusal, not_private
-from rewriter.released import ReleasedTable
-from rewriter.resolve import UNKNOWN, Parameters, Resolver, Source
+from rewriter.parse import PARAMETER, folded, position
+from rewriter.plan import Relation
+from rewriter.refusal import Refusal
+from rewriter.released import OWN_NAME, ReleasedTable
+from rewriter.resolve import UNKNOWN, Parameters, Resolver
+from rewriter.source import SourceBuilder
 
 RELEASES_MAX: Final = 8  # of one query; each gets an equal part of its price
-JOINS_MAX: Final = 16
 COLUMNS_MAX: Final = 1664  # of an answer (Postgres' MaxTupleAttributeNumber)
 PUBLIC_SCHEMA: Final = "main"
 """Where the engine keeps public tables: with it, a name is never taken for a CTE's."""
-_OWN: Final = re.compile(r"_(?:r\d+|dp_.*)", re.S)
-"""Names of released tables and views in the engine; a policy's names begin with a letter."""
 _DATABASE: Final = "cleanroom"  # what clients connect to
 _SEEN: Final = "seen"
 """Mark of the tables in a tree that were checked against the analyst's role."""
@@ -77,6 +74,7 @@ class Rewritten:
     views: tuple[str, ...]
 
 
+_NAMELESS: Final = re.compile(r"_s\d+")  # what a subquery without an alias is called here
 _Columns = dict[str, SqlType | None]
 
 
@@ -162,13 +160,10 @@ class _Rewriter:
         if clause.args.get("recursive"):
             raise Refusal("0A000", "WITH RECURSIVE is not supported yet", position=position(clause))
         for cte in clause.expressions:
-            name = _name(cte.args["alias"].this)
-            if _OWN.fullmatch(name.lower()):
+            name = folded(cte.args["alias"].this)
+            if OWN_NAME.fullmatch(name.lower()):
                 raise Refusal("42939", f'the name "{name}" is reserved', position=position(cte.args["alias"].this))
-            columns_ = self._query(cte.this, ctes, outer)
-            given = [column.name.lower() for column in cte.args["alias"].columns]
-            names = given + [name for name, _ in columns_[len(given) :]]
-            ctes[name] = dict(zip(names, (type_ for _, type_ in columns_), strict=False))
+            ctes[name] = _columns_of(self._query(cte.this, ctes, outer), cte)
         return ctes
 
     def _set_operation(
@@ -211,12 +206,10 @@ class _Rewriter:
         alias = node.alias.lower() if node.alias else ""
         if isinstance(node, exp.Subquery | exp.Values):
             inner = self._query(node.this if isinstance(node, exp.Subquery) else node, ctes, outer)
-            given = [column.name.lower() for column in node.args["alias"].columns] if node.args.get("alias") else []
-            names = given + [name for name, _ in inner[len(given) :]]
-            return alias or f"_s{id(node)}", dict(zip(names, (type_ for _, type_ in inner), strict=False)), False
+            return alias or f"_s{id(node)}", _columns_of(inner, node), False
         if not isinstance(node, exp.Table) or not isinstance(node.this, exp.Identifier):
             raise Refusal("0A000", "only tables and subqueries can stand in FROM", position=position(node))
-        table, schema = _name(node.this), _name(node.args["db"]) if node.args.get("db") else ""
+        table, schema = folded(node.this), folded(node.args["db"]) if node.args.get("db") else ""
         node.meta[_SEEN] = True
         self._check_form(node, table, schema)
         if not schema and table in ctes:
@@ -238,8 +231,8 @@ class _Rewriter:
     def _check_form(node: exp.Table, table: str, schema: str) -> None:
         """Refuse what else a table can carry: a nested join, TABLESAMPLE, PIVOT, another database."""
         catalog = node.args.get("catalog")
-        if catalog is not None and _name(catalog) != _DATABASE:
-            full = f"{_name(catalog)}.{schema}.{table}"
+        if catalog is not None and folded(catalog) != _DATABASE:
+            full = f"{folded(catalog)}.{schema}.{table}"
             raise Refusal(
                 "0A000", f'cross-database references are not implemented: "{full}"', position=position(node)
             )
@@ -279,7 +272,7 @@ class _Rewriter:
 
     def _source(self, select: exp.Select, ctes: dict[str, _Columns]) -> tuple[Relation, Resolver]:
         """FROM and WHERE as a relation, with inner joins holding the conditions that tie their sides."""
-        builder = _SourceBuilder(self._policy, ctes, self._parameters)
+        builder = SourceBuilder(self._policy, ctes, self._parameters)
         where = select.args.get("where")
         return builder.build(select, None if where is None else where.this)
 
@@ -293,6 +286,7 @@ class _Rewriter:
             self._query(node, ctes, scopes)
         post.check(select)
         self._check_columns(select, scopes)
+        _expand_star(select, found)
         tables = list(found.tables.values())
         outputs = self._outputs(select, tables, found)
         self._bind(select, _lookup(tables, found))
@@ -301,12 +295,15 @@ class _Rewriter:
 
     @staticmethod
     def _divide_all(select: exp.Select, lookup: post.ColumnType) -> None:
-        for clause in ("expressions", "where", "having", "order"):
+        for clause in ("expressions", "where", "group", "having", "order"):
             value = select.args.get(clause)
             if isinstance(value, list):
                 select.set(clause, [post.integer_division(item, lookup) for item in value])
             elif value is not None:
                 select.set(clause, post.integer_division(value, lookup))
+        for join in select.args.get("joins") or ():
+            if join.args.get("on") is not None:
+                join.set("on", post.integer_division(join.args["on"], lookup))
 
     def _check_columns(self, select: exp.Select, scopes: tuple[_From, ...]) -> None:
         """Name unknown columns as Postgres would; the engine's own words could echo more than the text."""
@@ -315,9 +312,9 @@ class _Rewriter:
         for column in _own_columns(select):
             if post.is_parameter(column) or isinstance(column.this, exp.Star):
                 continue
-            name, table = _name(column.this), column.args.get("table")
+            name, table = folded(column.this), column.args.get("table")
             if table is not None:
-                self._check_qualified(column, _name(table), name, scopes)
+                self._check_qualified(column, folded(table), name, scopes)
             elif name not in names and name not in aliases:
                 raise Refusal("42703", f'column "{name}" does not exist', position=position(column))
 
@@ -338,7 +335,7 @@ class _Rewriter:
             if isinstance(item, exp.Star):
                 outputs += [pair for columns_ in tables for pair in columns_.items()]
             elif isinstance(item, exp.Column) and isinstance(item.this, exp.Star):
-                outputs += list((found.tables if found else {}).get(_name(item.args["table"]), {}).items())
+                outputs += list((found.tables if found else {}).get(folded(item.args["table"]), {}).items())
             else:
                 outputs.append((post.output_name(item), post.type_of(item, lookup)))
         renamed = [
@@ -348,7 +345,19 @@ class _Rewriter:
             for item in select.expressions
         ]
         select.set("expressions", renamed)
+        self._check_places(select, len(outputs))
         return outputs
+
+    def _check_places(self, select: exp.Select, count: int) -> None:
+        """ORDER BY 3 and GROUP BY 3 name an output column."""
+        group = select.args.get("group")
+        clauses = (("ORDER BY", self._ordered(select)), ("GROUP BY", [] if group is None else group.expressions))
+        for clause, items in clauses:
+            for item in items:
+                place = item.this if isinstance(item, exp.Literal) and not item.is_string else ""
+                if place.isdigit() and not 1 <= int(place) <= count:
+                    words = f"{clause} position {place} is not in select list"
+                    raise Refusal("42P10", words, position=position(item))
 
     def _bind(self, tree: exp.Expr, lookup: post.ColumnType) -> None:
         """Put parameters that stand above a release into the text, as literals of the type their place asks for."""
@@ -360,122 +369,6 @@ class _Rewriter:
             if constant.type.name == UNKNOWN:
                 constant = self._parameters.settle(constant, _type_at(node, lookup))
             node.replace(_literal(constant.type, constant.value))
-
-
-class _SourceBuilder:
-    """Builds the relation of a SELECT over protected rows."""
-
-    def __init__(self, policy: Policy, ctes: dict[str, _Columns], parameters: Parameters) -> None:
-        self._policy, self._ctes, self._parameters = policy, ctes, parameters
-        self._sources: list[Source] = []
-        self._merged: dict[str, Column] = {}
-
-    def build(self, select: exp.Select, where: exp.Expr | None) -> tuple[Relation, Resolver]:
-        joins = select.args.get("joins") or []
-        if len(joins) > JOINS_MAX:
-            raise Refusal("54001", f"more than {JOINS_MAX} joins")
-        relation: Relation = self._scan(select.args["from_"].this)
-        for join in joins:
-            relation = self._join(relation, join)
-        resolver = self._resolver(relation)
-        if where is None:
-            return relation, resolver
-        if is_aggregate(where):
-            raise Refusal("42803", "aggregate functions are not allowed in WHERE", position=position(where))
-        kept: list[Expression] = []
-        for condition in _conjuncts(resolver.condition(where)):
-            moved = _into_join(relation, condition)
-            relation, kept = (relation, [*kept, condition]) if moved is None else (moved, kept)
-        return (Filter(relation, tuple(sorted(kept, key=repr))) if kept else relation), resolver
-
-    def _scan(self, node: exp.Expr) -> Scan:
-        if (
-            not isinstance(node, exp.Table)
-            or not isinstance(node.this, exp.Identifier)
-            or _name(node.this) in self._ctes
-        ):
-            raise not_private(
-                "a join of protected rows with a subquery or CTE",
-                "its effect on one person is not bounded yet",
-                "Aggregate the protected tables in a CTE of their own and join the results.",
-                position(node),
-            )
-        name = _name(node.this)
-        if _OWN.fullmatch(name):
-            raise Refusal(
-                "0A000", "a view of schema dp cannot be joined with protected rows", position=position(node)
-            )
-        alias = f"t{len(self._sources)}"
-        shown = node.alias.lower() if node.alias else name
-        self._sources.append(Source(shown, alias, tuple(self._policy.tables[name].columns)))
-        return Scan(name, alias)
-
-    def _resolver(self, relation: Relation) -> Resolver:
-        resolver = Resolver(self._sources, scope(relation, self._policy), self._parameters)
-        resolver.merged = self._merged
-        return resolver
-
-    def _join(self, left: Relation, node: exp.Join) -> Relation:
-        side, word = str(node.args.get("side") or "").upper(), str(node.args.get("kind") or "").upper()
-        if (
-            str(node.args.get("method") or "").upper() == "NATURAL"
-            or side == "FULL"
-            or word not in ("", "INNER", "OUTER", "CROSS")
-        ):
-            shown = " ".join(filter(None, (str(node.args.get("method") or ""), side, word)))
-            raise Refusal(
-                "0A000",
-                f"{shown} JOIN of protected rows is not supported yet",
-                hint="Use an inner or left join with ON or USING.",
-                position=position(node),
-            )
-        right = self._scan(node.this)
-        kind: Literal["inner", "left"] = "left" if side in ("LEFT", "RIGHT") else "inner"
-        sides: tuple[Relation, Relation] = (right, left) if side == "RIGHT" else (left, right)
-        bare = Join(kind, *sides, ())
-        on = self._on(node, bare, left)
-        return Join(kind, *sides, tuple(sorted(on, key=repr)))
-
-    def _on(self, node: exp.Join, bare: Join, left: Relation) -> list[Expression]:
-        resolver = self._resolver(bare)
-        if node.args.get("on") is not None:
-            return _conjuncts(resolver.condition(node.args["on"]))
-        conditions: list[Expression] = []
-        before, added = self._sources[:-1], self._sources[-1]
-        for identifier in node.args.get("using") or ():
-            name = _name(identifier)
-            holders = [source for source in before if name in source.columns]
-            if name not in added.columns or not holders:
-                where = "right" if name not in added.columns else "left"
-                raise Refusal("42703", f'column "{name}" specified in USING clause does not exist in {where} table')
-            first = self._merged.get(name, Column(holders[0].alias, name))
-            second = Column(added.alias, name)
-            conditions.append(Call("=", (first, second)))
-            self._merged[name] = second if bare.left != left else first
-        return conditions
-
-
-def _into_join(relation: Relation, condition: Expression) -> Relation | None:
-    """Move a condition that ties both sides of an inner join into it, where that does not change the rows."""
-    if not isinstance(relation, Join):
-        return None
-    read = {column.alias for column in columns(condition)}
-    left = {scan.alias for scan in scans(relation.left)}
-    if read <= left:
-        inner = _into_join(relation.left, condition)
-        return None if inner is None else Join(relation.kind, inner, relation.right, relation.on)
-    if relation.kind != "inner" or not read & left:
-        return None
-    on = tuple(sorted({*relation.on, condition}, key=repr))
-    return Join("inner", relation.left, relation.right, on)
-
-
-def _conjuncts(condition: Expression) -> list[Expression]:
-    match condition:
-        case Call("and", parts):
-            return [conjunct for part in parts for conjunct in _conjuncts(part)]
-        case _:
-            return [condition]
 
 
 def _tables(select: exp.Select) -> Iterator[exp.Expr]:
@@ -513,9 +406,9 @@ def _own_columns(select: exp.Select) -> Iterator[exp.Column]:
 
 def _lookup(tables: Sequence[_Columns], found: _From | None) -> post.ColumnType:
     def column(node: exp.Column) -> SqlType | None:
-        name, table = _name(node.this), node.args.get("table")
+        name, table = folded(node.this), node.args.get("table")
         if table is not None and found is not None:
-            return found.tables.get(_name(table), {}).get(name)
+            return found.tables.get(folded(table), {}).get(name)
         return next((columns_[name] for columns_ in tables if name in columns_), None)
 
     return column
@@ -537,6 +430,50 @@ def _type_at(node: exp.Expr, lookup: post.ColumnType) -> SqlType:
     return next((type_ for type_ in known if type_ is not None), TEXT)
 
 
+def _columns_of(found: Sequence[tuple[str, SqlType | None]], node: exp.Expr) -> _Columns:
+    """The columns of a subquery or CTE, the first of them under the names that its alias gives."""
+    alias = node.args.get("alias")
+    given = [folded(column) for column in alias.columns] if alias is not None else []
+    if len(given) > len(found):
+        words = f"table has {len(found)} columns available but {len(given)} columns specified"
+        raise Refusal("42P10", words, position=position(node))
+    names = [*given, *(name for name, _ in found[len(given) :])]
+    twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
+    if twice is not None:
+        raise Refusal(
+            "0A000",
+            f'two columns of a subquery are called "{twice}"',
+            hint="Give them different names with AS.",
+            position=position(node),
+        )
+    return dict(zip(names, (type_ for _, type_ in found), strict=True))
+
+
+def _expand_star(select: exp.Select, found: _From) -> None:
+    """Write out `*` over joins with USING: the engine and Postgres order its columns differently."""
+    joins = select.args.get("joins") or ()
+    if not any(join.args.get("using") or join.args.get("method") for join in joins):
+        return
+    sides: list[list[tuple[str, str | None]]] = [
+        [(name, None if _NAMELESS.fullmatch(table) else table) for name in columns_]
+        for table, columns_ in found.tables.items()
+    ]
+    output = sides[0]
+    for join, right in zip(joins, sides[1:], strict=True):
+        theirs = {name for name, _ in right}
+        merged = [folded(identifier) for identifier in join.args.get("using") or ()]
+        if str(join.args.get("method") or "").upper() == "NATURAL":
+            merged = [name for name, _ in output if name in theirs]
+        rest = [pair for pair in (*output, *right) if pair[0] not in merged]
+        output = [*((name, None) for name in merged), *rest]
+    written = [
+        exp.column(exp.to_identifier(name, quoted=True), table=table and exp.to_identifier(table, quoted=True))
+        for name, table in output
+    ]
+    expanded = [written if isinstance(item, exp.Star) else [item] for item in select.expressions]
+    select.set("expressions", [item for items in expanded for item in items])
+
+
 def _nothing(_: exp.Column) -> SqlType | None:
     return None
 
@@ -544,7 +481,7 @@ def _nothing(_: exp.Column) -> SqlType | None:
 def _renamed(columns_: _Columns, node: exp.Expr) -> _Columns:
     """The columns of an entry of FROM, by the names that its alias gives the first of them."""
     alias = node.args.get("alias")
-    given = [_name(column) for column in alias.columns] if alias is not None else []
+    given = [folded(column) for column in alias.columns] if alias is not None else []
     names = [*given, *list(columns_)[len(given) :]]
     return dict(zip(names, columns_.values(), strict=False))
 
@@ -552,7 +489,7 @@ def _renamed(columns_: _Columns, node: exp.Expr) -> _Columns:
 def _name_in_engine(node: exp.Expr, name: str, schema: str | None) -> None:
     """Let an entry of FROM read this table of the engine, under the name that it has in the query."""
     if not node.alias:
-        node.set("alias", exp.TableAlias(this=exp.to_identifier(_name(node.this), quoted=True)))
+        node.set("alias", exp.TableAlias(this=exp.to_identifier(folded(node.this), quoted=True)))
     node.set("this", exp.to_identifier(name, quoted=True))
     node.set("db", None if schema is None else exp.to_identifier(schema, quoted=True))
 
@@ -573,12 +510,6 @@ def _plain_strings(tree: exp.Expr) -> None:
     """Make `$$text$$` a string like others."""
     for node in list(tree.find_all(exp.RawString)):
         node.replace(exp.Literal.string(node.name))
-
-
-def _name(identifier: exp.Expr) -> str:
-    """Postgres folds unquoted names to lower case."""
-    quoted = isinstance(identifier, exp.Identifier) and identifier.args.get("quoted")
-    return identifier.name if quoted else identifier.name.lower()
 
 
 def _quote_identifiers(tree: exp.Expr) -> None:
