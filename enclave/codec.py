@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import pyarrow as pa
 
@@ -43,16 +43,78 @@ def answer_to_frame(answer: Answer) -> tuple[JSON, list[bytes]]:
 
 
 def answer_from_frame(header: JSON, buffers: Sequence[bytes | memoryview]) -> Answer:
-    """Read what `answer_to_frame` wrote."""
-    with pa.ipc.open_stream(pa.py_buffer(buffers[0])) as reader:
-        table = reader.read_all()
-    return Answer(
-        columns=tuple(ResultColumn(name, oid, typmod) for name, oid, typmod in header["columns"]),
-        table=table,
-        tag=header["tag"],
-        notices=tuple(Notice(message, severity, sqlstate) for message, severity, sqlstate in header["notices"]),
-        parameter_types=tuple(header["parameter_types"]),
+    """Read what `answer_to_frame` wrote; the child that wrote it may be anyone's.
+
+    Raises:
+        ValueError: it is not an answer. Nothing of it is in the message.
+    """
+    table = _table(buffers)
+    try:
+        answer = Answer(
+            columns=tuple(ResultColumn(_text(n), _whole(oid), _whole(mod)) for n, oid, mod in header["columns"]),
+            table=table,
+            tag=_text(header["tag"]),
+            notices=tuple(Notice(_text(m), _SEVERITIES[severity], _text(s)) for m, severity, s in header["notices"]),
+            parameter_types=tuple(_whole(oid) for oid in header["parameter_types"]),
+        )
+    except (TypeError, KeyError, ValueError):
+        raise ValueError("not an answer") from None
+    if len(answer.columns) != table.num_columns:
+        raise ValueError("not an answer")
+    return answer
+
+
+def _table(buffers: Sequence[bytes | memoryview]) -> pa.Table:
+    """The table of an Arrow IPC stream, checked to its last offset.
+
+    Reading checks little: an offset beyond its buffer would have us read, and send to an analyst, what else is in
+    this process' memory.
+    """
+    if len(buffers) != 1:
+        raise ValueError("not an answer")
+    try:
+        with pa.ipc.open_stream(pa.py_buffer(buffers[0])) as reader:
+            if not all(_is_flat(field.type) for field in reader.schema):
+                raise ValueError("not an answer")
+            table = reader.read_all()
+        table.validate(full=True)
+    except (pa.ArrowException, OSError):
+        raise ValueError("not an answer") from None
+    return table
+
+
+def _is_flat(type_: pa.DataType) -> bool:
+    """One of the types that `Answer` names: nothing nested, encoded or of an extension."""
+    return type_ in _FLAT or pa.types.is_decimal128(type_)
+
+
+def _text(value: JSON) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _whole(value: JSON) -> int:
+    if type(value) is not int or not -(2**31) <= value < 2**32:
+        raise TypeError
+    return value
+
+
+_SEVERITIES: Final[dict[str, Literal["NOTICE", "WARNING"]]] = {"NOTICE": "NOTICE", "WARNING": "WARNING"}
+_FLAT: Final = frozenset(
+    (
+        pa.bool_(),
+        pa.int16(),
+        pa.int32(),
+        pa.int64(),
+        pa.float32(),
+        pa.float64(),
+        pa.date32(),
+        pa.timestamp("us"),
+        pa.timestamp("us", "UTC"),
+        pa.string(),
     )
+)
 
 
 def price_to_json(price: Price) -> JSON:
