@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -117,15 +118,15 @@ def _run(cursor: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
         if [statement.type for statement in cursor.extract_statements(sql)] != [duckdb.StatementType.SELECT]:
             raise _not_supported()
         table: pa.Table = cursor.sql(sql).to_arrow_table()
-    except duckdb.BinderException:
-        raise Refusal(
-            "42883",
-            "an expression over the released results has no meaning for these types",
-            hint="Add explicit type casts, or write it in a simpler way.",
-        ) from None
+    except duckdb.BinderException as error:
+        raise _not_bound(str(error)) from None
     except (duckdb.CatalogException, duckdb.ParserException, duckdb.NotImplementedException):
         raise _not_supported() from None
-    except (duckdb.ConversionException, duckdb.InvalidInputException, duckdb.OutOfRangeException):
+    except (duckdb.OutOfRangeException, duckdb.ConversionException) as error:
+        if isinstance(error, duckdb.OutOfRangeException) or "out of range" in str(error):
+            raise Refusal("22003", "a value of the released results is out of range") from None
+        raise Refusal("22P02", "a text of the released results is not of the form that its cast asks for") from None
+    except duckdb.InvalidInputException:
         raise Refusal("22000", "a value of the released results does not fit the expression") from None
     except (duckdb.OutOfMemoryException, MemoryError):
         raise Refusal("53200", "out of memory", hint="Join or sort fewer released rows.") from None
@@ -134,6 +135,24 @@ def _run(cursor: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
             "54000", f"the result is larger than {RESULT_BYTES_MAX >> 20} MB", hint="Aggregate, or LIMIT it."
         )
     return table
+
+
+_UNGROUPED: Final = re.compile(r'column "?([^"]*?)"? must appear in the GROUP BY clause')
+_AMBIGUOUS: Final = re.compile(r'Ambiguous reference to column name "([^"]*)"')
+
+
+def _not_bound(words: str) -> Refusal:
+    """What the engine could not bind. Of its words only a column's name is told: the asker wrote it."""
+    if match := _UNGROUPED.search(words):
+        rule = "must appear in the GROUP BY clause or be used in an aggregate function"
+        return Refusal("42803", f'column "{match[1]}" {rule}')
+    if match := _AMBIGUOUS.search(words):
+        return Refusal("42702", f'column reference "{match[1]}" is ambiguous')
+    return Refusal(
+        "42883",
+        "an expression over the released results has no meaning for these types",
+        hint="Add explicit type casts, or write it in a simpler way.",
+    )
 
 
 def _not_supported() -> Refusal:
