@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+import duckdb
 
 from enclave import codec, tables
 from enclave.answer import Noised
 from enclave.public.desk import Desk, view_table
 from enclave.public.postprocess import load_public
-from enclave.service import Request, serve
+from enclave.service import Request, serve, tell
 from policies.seal import from_canonical
 from rewriter.plan import encode, fingerprint, scans
 from rewriter.released import ReleasedTable
+
+MEMORY_BYTES: Final = 3 * 2**30
+"""What analysts' text may take beside the public tables. The engine's own limit counts neither its results nor what a
+function builds: `replace(replace(..` with ten letters each makes 10^10 in ten steps."""
 
 
 class _Worker:
@@ -28,6 +37,7 @@ class _Worker:
         files = {name: Path(path) for name, path in request.params["files"].items()}
         read = lambda name: tables.read(name, files[name], policy.tables[name])  # noqa: E731
         self._desk = Desk(policy, load_public(policy, read))
+        limit_memory(MEMORY_BYTES)
         return None
 
     def prepare(self, request: Request) -> Any:
@@ -52,6 +62,28 @@ class _Worker:
         return {"answer": header, "margins": [list(margin) for margin in margins]}, buffers
 
 
+def limit_memory(more_bytes: int) -> None:
+    """Let this process take so much more memory than it has now; then allocating fails instead of the machine."""
+    if sys.platform != "linux":
+        return
+    lines = Path("/proc/self/status").read_text().splitlines()
+    used = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmData:"))
+    resource.setrlimit(resource.RLIMIT_DATA, (used + more_bytes, used + more_bytes))
+
+
+def _ending(handler: Callable[[Request], Any]) -> Callable[[Request], Any]:
+    """A handler that ends the process when the engine breaks: it would refuse every later query of anyone."""
+
+    def handle(request: Request) -> Any:
+        try:
+            return handler(request)
+        except (duckdb.FatalException, duckdb.InternalException) as error:
+            tell(f"the engine broke ({type(error).__name__})")
+            os._exit(1)
+
+    return handle
+
+
 def _release(shape: ReleasedTable) -> Any:
     release = shape.release
     return {
@@ -64,5 +96,5 @@ def _release(shape: ReleasedTable) -> Any:
 
 if __name__ == "__main__":
     worker = _Worker()
-    handlers = {"start": worker.start, "prepare": worker.prepare, "finish": worker.finish}
+    handlers = {"start": worker.start, "prepare": _ending(worker.prepare), "finish": _ending(worker.finish)}
     serve(int(sys.argv[1]), handlers, threads=1)

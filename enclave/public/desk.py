@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Final
 
 import duckdb
@@ -18,6 +17,7 @@ from sqlglot import exp
 from enclave.answer import Answer, Noised, Question, ResultColumn
 from enclave.public.catalog import Catalog
 from enclave.public.catalog_parse import mend
+from enclave.public.kept import Kept
 from enclave.public.postprocess import Processed, process
 from enclave.tables import PublicTables
 from policies.model import Policy
@@ -31,7 +31,6 @@ from rewriter.rewrite import VIEWS, Rewritten, rewrite
 
 COLUMNS_MAX: Final = 1664
 """Of a result (Postgres docs, Limits): each column costs time in every process it passes, however few its rows."""
-_CACHED: Final = 2048  # statements kept parsed and rewritten
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +51,8 @@ class Desk:
         self._connection = connection
         self._facts = PublicTables(lambda sql: int(connection.cursor().execute(sql).fetchall()[0][0]))
         self._catalogs: dict[str, Catalog] = {}
-        self._parse = lru_cache(_CACHED)(lambda text: parse(mend(text)))
-        self._rewritten = lru_cache(_CACHED)(self._rewrite)
+        self._parse = Kept(lambda text: parse(mend(text)))
+        self._rewritten = Kept(self._rewrite)
 
     def prepare(self, question: Question, prices: Mapping[str, Price]) -> Prepared:
         """Read a question.
