@@ -195,6 +195,8 @@ class Aggregation:
     def _key_number(self, node: exp.Expr) -> int | None:
         if isinstance(node, exp.Literal | exp.Null | exp.Boolean | exp.Identifier) or is_aggregate(node):
             return None
+        if post.is_parameter(node):
+            return None  # asked alone, it would settle as text; its place above the release says what it is
         try:
             return self._keys.index(self._resolver.resolve(node))
         except (Refusal, ValueError):
