@@ -9,7 +9,7 @@ import asyncio
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any
@@ -503,6 +503,35 @@ async def test_a_release_of_a_table_that_the_analyst_may_not_see_is_never_bought
             await room.ask(text, "eve")
         assert (raised.value.sqlstate, raised.value.message) == ("42501", "permission denied for table accounts")
     assert room.events == ["log refusal"] * 2
+
+
+@pytest.mark.parametrize(
+    "lie", [{"key": "0" * 64}, {"unit": "account"}, {"plan": encode(Scan("members", "t0"))}, {"plan": ["Release"]}]
+)
+async def test_a_worker_that_says_other_things_of_a_plan_than_stand_in_it_buys_nothing(
+    lie: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = Room()
+
+    async def prepare(*_: object) -> Prepared:
+        return Prepared(None, (replace(_needed("a"), **lie),))
+
+    monkeypatch.setattr(room.public, "prepare", prepare)
+    with pytest.raises((InternalError, ValueError)):
+        await room.ask("a")
+    assert room.events == []
+    assert room.spent() == room.spent(unit="account") == 0
+
+
+async def test_a_worker_that_hides_a_table_of_its_plan_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    room = Room()
+
+    async def prepare(*_: object) -> Prepared:
+        return Prepared(None, (replace(_needed("account.x"), tables=("members",)),))
+
+    monkeypatch.setattr(room.public, "prepare", prepare)
+    with pytest.raises(Refusal, match="permission denied for table accounts"):
+        await room.ask("a", "eve")
 
 
 async def test_a_statistical_test_may_have_every_answer_afresh() -> None:
