@@ -102,7 +102,9 @@ def held(method: Callable[..., Any], folder: Path, role: str) -> Callable[..., A
 
     def waiting(*arguments: Any, **others: Any) -> Any:
         while (folder / f"hold-{role}").exists():
-            (folder / f"at-{role}").write_text(str(os.getpid()))
+            told = folder / f"{os.getpid()}.new"
+            told.write_text(str(os.getpid()))
+            told.replace(folder / f"at-{role}")  # whoever finds the file finds it whole
             time.sleep(POLL_S)
         return method(*arguments, **others)
 

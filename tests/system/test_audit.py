@@ -89,11 +89,11 @@ def audit(rooms: tuple[Served, Served], question: str, samples: int, alpha: floa
 def test_the_auditor_finds_no_violation(pair: tuple[Served, Served], question: str) -> None:
     code, text = audit(pair, question, samples=400, alpha=1e-7)
     assert code == CLEAN, text
-    assert "errors=0/0" in text
+    assert "errors=0/0" in text, text
 
 
 def test_the_auditor_finds_a_c_that_was_doubled_behind_the_noise(tmp_path: Path) -> None:
     with neighbours(tmp_path, {"double": True}) as rooms:
         code, text = audit(rooms, "SELECT count(*) FROM visits", samples=1000, alpha=0.01)
     assert code == VIOLATION, text
-    assert "errors=0/0" in text
+    assert "errors=0/0" in text, text
