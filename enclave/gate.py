@@ -218,7 +218,8 @@ class Gate:
         items = [Reservation(r.release_id, r.needed.unit, Cost(r.price.amount)) for r in missing]
         charged = self._ledger.reserve_all(items, question.analyst, epsilon=epsilon) if items else ()
         by_id = dict(zip((release.release_id for release in missing), charged, strict=True))
-        return [replace(release, charged=by_id.get(release.release_id, _UNCHARGED)) for release in found]
+        # One that is there twice was charged once, and is logged and told so.
+        return [replace(release, charged=by_id.pop(release.release_id, _UNCHARGED)) for release in found]
 
     def _find(self, analyst: str, needed: Needed, price: Price) -> _Bought:
         key = hashlib.sha256(f"{needed.key}|{self._epoch}|{price.accountant}".encode()).hexdigest()
