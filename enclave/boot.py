@@ -79,7 +79,10 @@ async def _boot(policy: Policy, data: Path, state: Path, stack: AsyncExitStack) 
     os.makedirs(state, mode=0o700, exist_ok=True)  # before anything else is awaited
     files = tables.find(data, policy)
     log = stack.enter_context(Log(state / "log"))
+    _refuse_missing(state, log)
     ledger = stack.enter_context(Ledger(state / "ledger.sqlite", accounts(policy)))
+    if ledger.head().size and not log.head().size:
+        raise StateError(f"the log {state / 'log'} is missing or empty, while the ledger holds charges; restore it")
     releases = stack.enter_context(Releases(state / "releases.sqlite"))
     secret = _secret(state / "vault.key")
     public = [_public_worker(policy, files, number) for number in range(PUBLIC_WORKERS)]
@@ -174,6 +177,17 @@ def _clear_worker(policy: Policy, files: Mapping[str, Path], secret: bytes) -> W
     paths = {name: str(path) for name, path in files.items()}
     params = {"policy": canonical(policy).decode(), "files": paths, "secret": secret.hex()}
     return Worker("enclave.clear", name="clear", first=lambda: Call("start", params), concurrent=CLEAR_CONCURRENT)
+
+
+def _refuse_missing(state: Path, log: Log) -> None:
+    """Refuse a room that has run but lacks a file.
+
+    Without its ledger it would sell its budget again; without its releases, or with another secret, every question
+    that was paid would be run afresh and free, with other noise over the same data.
+    """
+    for name in ("ledger.sqlite", "releases.sqlite", "vault.key"):
+        if log.head().size and not (state / name).exists():
+            raise StateError(f"{state / name} is missing, while the log tells of earlier starts; restore it")
 
 
 def _secret(path: Path) -> bytes:
