@@ -15,7 +15,7 @@ from typing import Final, Literal
 from pgproxy import sqlstate
 from rewriter.refusal import Refusal
 
-SERVER_VERSION: Final = "15.8"
+SERVER_VERSION: Final = "15.18"
 """The Postgres whose behaviour we follow; drivers choose catalogue queries by it."""
 _EPSILON: Final = re.compile(r"(?:\d{1,18}(?:\.\d{0,18})?|\.\d{1,18})(?:[eE][+-]?\d{1,2})?")
 _TIME_MS: Final[dict[str, Decimal | int]] = {

@@ -16,7 +16,7 @@ from policies.sqltype import BIGINT, SqlType
 from rewriter import bound, cost, post
 from rewriter.bound import Protected
 from rewriter.keys import PublicFacts, groups_for
-from rewriter.parse import position
+from rewriter.parse import function_name, position
 from rewriter.plan import Call, Column, Constant, Expression, Measure, MeasureKind, Relation, Release
 from rewriter.refusal import Refusal, not_private
 from rewriter.released import KeyColumn, MeasureColumn, ReleasedTable
@@ -352,7 +352,7 @@ def _same(alias: exp.Alias, column: exp.Column) -> bool:
 
 
 def _name_of(node: exp.Expr) -> str:
-    return node.sql_name().lower() if isinstance(node, exp.Func) else type(node).__name__.lower()
+    return function_name(node) if isinstance(node, exp.Func) else type(node).__name__.lower()
 
 
 def _column(name: str) -> exp.Column:

@@ -51,8 +51,9 @@ def _release(shape: ReleasedTable, price: Price, policy: Policy, facts: PublicFa
 
 
 def _charge(price: Price) -> str:
-    word = "rho" if price.accountant == "zcdp" else "epsilon"
-    return f"charges {word} {float(price.amount):.3g}"
+    if price.accountant == "pure":
+        return f"charges epsilon {float(price.amount):.3g}"
+    return f"charges epsilon {math.sqrt(2 * float(price.amount)):.3g} (rho {float(price.amount):.3g})"
 
 
 def _tree(relation: Relation) -> list[str]:

@@ -63,6 +63,8 @@ def evaluate(expression: Expression, column: Callable[[Column], Term]) -> Term:
             if operator is None:
                 raise Refusal("42883", f"function {name} does not exist")
             least, most = ARITY.get(name, (1, LIST_MAX))
+            if name == "in" and len(arguments) > LIST_MAX:
+                raise Refusal("54000", f"IN list has more than {LIST_MAX} entries", hint="Join with a public table.")
             if not least <= len(arguments) <= most:
                 raise Refusal("42883", f"function {name} does not take {len(arguments)} arguments")
             _check_constants(name, arguments)
@@ -152,8 +154,6 @@ def _is_true(terms: Sequence[Term]) -> Term:
 
 
 def _in(terms: Sequence[Term]) -> Term:
-    if len(terms) > LIST_MAX:
-        raise Refusal("54000", f"IN list has more than {LIST_MAX} entries", hint="Join with a public table.")
     value, *members = _comparable("=", terms)
     return Term(f"({value.sql} IN ({', '.join(m.sql for m in members)}))", BOOLEAN, any_null(terms))
 

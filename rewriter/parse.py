@@ -97,6 +97,15 @@ def _check_explained(option: str) -> None:
     raise Refusal("42601", f'unrecognized EXPLAIN option "{word}"')
 
 
+_POSTGRES_NAMES: Final = {"rand": "random", "group_concat": "string_agg", "pad": "lpad", "array_agg": "array_agg"}
+
+
+def function_name(node: exp.Func) -> str:
+    """The name of a function as an analyst would write it; sqlglot has names of its own for some."""
+    name = str(node.this) if isinstance(node, exp.Anonymous) else node.sql_name()
+    return _POSTGRES_NAMES.get(name.lower(), name.lower())
+
+
 def folded(identifier: exp.Expr | str) -> str:
     """A name as Postgres takes it: lower case unless it was quoted."""
     if isinstance(identifier, str):

@@ -14,7 +14,7 @@ from sqlglot import exp
 
 from policies import sqltype
 from policies.sqltype import BIGINT, BOOLEAN, DOUBLE, INTEGER, NUMERIC, TEXT, SqlType
-from rewriter.parse import PARAMETER, folded, position
+from rewriter.parse import PARAMETER, folded, function_name, position
 from rewriter.refusal import Refusal
 
 ColumnType = Callable[[exp.Column], SqlType | None]
@@ -59,7 +59,7 @@ def check(tree: exp.Expr) -> None:
         if isinstance(node, exp.Anonymous):
             raise Refusal("42883", f"function {str(node.this).lower()} does not exist", position=position(node))
         if isinstance(node, exp.Func) and not isinstance(node, _FUNCTIONS):
-            name = node.sql_name().lower()
+            name = function_name(node)
             raise Refusal("0A000", f"function {name} is not supported", position=position(node))
         if isinstance(node, exp.Dot) and isinstance(node.expression, exp.Anonymous):
             continue  # a function of some schema: refused by its own name, above
@@ -216,7 +216,7 @@ def output_name(node: exp.Expr) -> str:
             query = node.this
             return output_name(query.expressions[0]) if isinstance(query, exp.Select) else "?column?"
         case exp.Func() if not isinstance(node, exp.Binary | exp.Connector):
-            name = node.sql_name().lower()
+            name = function_name(node)
             return {"ceiling": "ceil", "variance_pop": "var_pop"}.get(name, name)
         case _:
             return "?column?"

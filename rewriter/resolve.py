@@ -18,7 +18,7 @@ from policies.sqltype import BIGINT, BOOLEAN, INTEGER, NUMERIC, TEXT, SqlType
 from rewriter import terms
 from rewriter.bound import Scope
 from rewriter.moments import FIELDS, TRUNCATIONS
-from rewriter.parse import PARAMETER, folded, position
+from rewriter.parse import PARAMETER, folded, function_name, position
 from rewriter.plan import Call, Cast, Column, Constant, Expression
 from rewriter.refusal import Refusal
 
@@ -57,13 +57,13 @@ class Parameters:
         if known is None:
             return Constant(SqlType(UNKNOWN, number), value)
         self.types[number] = known
-        return Constant(known, _canonical(known, value))
+        return _constant(known, value)
 
     def settle(self, constant: Constant, type_: SqlType) -> Constant:
         """Give an unknown constant its type."""
         if constant.type.precision is not None:
             self.types.setdefault(constant.type.precision, type_)
-        return Constant(type_, _canonical(type_, constant.value))
+        return _constant(type_, constant.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +168,7 @@ class Resolver:
         if node.args.get("is_string"):
             return Constant(SqlType(UNKNOWN), text)
         if re.fullmatch(r"\d+", text):
-            size = int(text)
-            return Constant(INTEGER if size < 2**31 else BIGINT if size < 2**63 else NUMERIC, str(size))
+            return Constant(_literal_type(int(text)), str(int(text)))
         return Constant(NUMERIC, _canonical(NUMERIC, text))
 
     def _column_or_parameter(self, node: exp.Expr) -> Expression:
@@ -305,14 +304,25 @@ class Resolver:
         return self._call(_FUNCTIONS[type(node)], *self._alike([node.this, *second, *node.expressions]))
 
 
-def sql_name(node: exp.Expr) -> str:
+def _constant(type_: SqlType, value: str | None) -> Constant:
+    """A typed constant. A driver sends 3 as int2, int4, int8 or text as it likes: the question is the same one."""
+    text = _canonical(type_, value)
+    return Constant(_literal_type(int(text)) if type_.is_integer and text is not None else type_, text)
+
+
+def _literal_type(value: int) -> SqlType:
+    """The type of an integer literal (Postgres docs, 4.1.2.6)."""
+    return INTEGER if abs(value) < 2**31 else BIGINT if abs(value) < 2**63 else NUMERIC
+
+
+def _construct(node: exp.Expr) -> str:
     """How a refusal names a construct: as SQL writes it, without its arguments."""
-    if isinstance(node, exp.Anonymous):
-        return f"{str(node.this).lower()}()"
-    if isinstance(node, exp.Func) and not isinstance(node, exp.Case | exp.Cast):
-        return f"{node.sql_name().lower()}()"
     words = {exp.Subquery: "a subquery", exp.Select: "a subquery", exp.Exists: "EXISTS", exp.In: "IN (SELECT ...)"}
-    return words.get(type(node), type(node).__name__.upper())
+    if type(node) in words:
+        return words[type(node)]
+    if isinstance(node, exp.Func) and not isinstance(node, exp.Case | exp.Cast):
+        return f"{function_name(node)}()"
+    return type(node).__name__.upper()
 
 
 def _unsupported(node: exp.Expr) -> Refusal:
@@ -320,7 +330,7 @@ def _unsupported(node: exp.Expr) -> Refusal:
         return Refusal("42803", "aggregate functions are not allowed here", position=position(node))
     return Refusal(
         "0A000",
-        f"{sql_name(node)} is not supported over protected rows",
+        f"{_construct(node)} is not supported over protected rows",
         hint="Use comparisons, AND/OR/NOT, IN, BETWEEN, IS NULL, LIKE, CASE, arithmetic, casts, date_trunc or "
         "extract; after aggregation any SQL is possible.",
         position=position(node),

@@ -37,14 +37,22 @@ MEMORY_SHARE: Final = 0.6
 
 @dataclass(frozen=True, slots=True)
 class TableReport:
-    """What loading changed in one table; for its owner alone, since it tells of rows."""
+    """What loading changed in one table; for its owner alone, since it tells of rows.
+
+    Attributes:
+        rows: how many were kept.
+        without_key, without_unit, null_in_not_null, beyond_rows_per_unit: how many were dropped, and why.
+        made_null: by column, cells that are not of its type or not among its declared values, and so became NULL.
+    """
 
     table: str
     owner: str | None
     rows: int
+    without_key: int
     without_unit: int
     null_in_not_null: int
     beyond_rows_per_unit: int
+    made_null: dict[str, int]
 
 
 def run(connection: duckdb.DuckDBPyConnection, sql: str) -> list[tuple[Any, ...]]:
@@ -90,13 +98,12 @@ def load(
     Raises:
         LoadError: a declared key is not unique, or a table is not as the policy says.
     """
-    for name, table in policy.tables.items():
-        _stage(connection, name, table, read(name))
+    changes = {name: _stage(connection, name, table, read(name)) for name, table in policy.tables.items()}
     for unit in policy.units:
         names = [name for name, table in policy.tables.items() if table.unit is not None and table.unit.name == unit]
         _number_units(connection, unit, names, policy)
         for name in names:
-            report(_store(connection, name, policy, secret))
+            report(_store(connection, name, policy, secret, changes[name]))
     for name, table in policy.tables.items():
         if table.public:
             columns = ", ".join(map(quote, table.columns))
@@ -163,7 +170,15 @@ def _staged(name: str) -> str:
     return quote(f"_staged_{name}")
 
 
-def _stage(connection: duckdb.DuckDBPyConnection, name: str, table: Table, raw: pa.Table) -> None:
+@dataclass(frozen=True, slots=True)
+class _Changes:
+    """What conversion changed: rows without a key, cells that became NULL by column."""
+
+    without_key: int
+    made_null: dict[str, int]
+
+
+def _stage(connection: duckdb.DuckDBPyConnection, name: str, table: Table, raw: pa.Table) -> _Changes:
     """Convert a table to stored types, with declared bounds and values enforced and its unit's value resolved."""
     identifying = _identifying(table)
     columns = [
@@ -181,7 +196,17 @@ def _stage(connection: duckdb.DuckDBPyConnection, name: str, table: Table, raw: 
         ) from None
     finally:
         connection.unregister("raw")
-    _check_key(connection, name, table)
+    before = _nulls(connection, name, table)
+    given = {column: raw.column(column).null_count for column in table.columns}
+    made = {column: count - given[column] for column, count in before.items() if count > given[column]}
+    return _Changes(_check_key(connection, name, table), made)
+
+
+def _nulls(connection: duckdb.DuckDBPyConnection, name: str, table: Table) -> dict[str, int]:
+    """NULLs of each column of a converted table."""
+    counts = ", ".join(f"count(*) - count({quote(column)})" for column in table.columns)
+    (row,) = run(connection, f"SELECT {counts} FROM {_staged(name)}")
+    return dict(zip(table.columns, map(int, row), strict=True))
 
 
 def _identifying(table: Table) -> set[str]:
@@ -228,12 +253,16 @@ def _constant(name: str, column: str, declared: Column, value: object) -> str:
     return terms.floating(scaled).sql if declared.type.is_floating else scaled.sql
 
 
-def _check_key(connection: duckdb.DuckDBPyConnection, name: str, table: Table) -> None:
-    """Declared keys are what joins rely on: two rows of one key would let one person reach another's."""
+def _check_key(connection: duckdb.DuckDBPyConnection, name: str, table: Table) -> int:
+    """Drop rows without a key and count them; refuse keys that are not unique.
+
+    Declared keys are what joins rely on: two rows of one key would let one person reach another's.
+    """
     if not table.key:
-        return
+        return 0
     key = ", ".join(map(quote, table.key))
     missing = " OR ".join(f"{quote(column)} IS NULL" for column in table.key)
+    without = _number(connection, f"SELECT count(*) FROM {_staged(name)} WHERE {missing}")
     run(connection, f"DELETE FROM {_staged(name)} WHERE {missing}")
     sql = f"SELECT count(*) FROM (SELECT 1 FROM {_staged(name)} GROUP BY {key} HAVING count(*) > 1)"
     twice = _number(connection, sql)
@@ -241,6 +270,7 @@ def _check_key(connection: duckdb.DuckDBPyConnection, name: str, table: Table) -
         raise LoadError(
             f"table {name}: {twice} values of the declared key ({', '.join(table.key)}) occur more than once"
         )
+    return without
 
 
 def _number_units(connection: duckdb.DuckDBPyConnection, unit: str, names: list[str], policy: Policy) -> None:
@@ -274,7 +304,9 @@ def _nearest_first(names: list[str], policy: Policy) -> list[str]:
     return sorted(names, key=steps)
 
 
-def _store(connection: duckdb.DuckDBPyConnection, name: str, policy: Policy, secret: bytes) -> TableReport:
+def _store(
+    connection: duckdb.DuckDBPyConnection, name: str, policy: Policy, secret: bytes, changes: _Changes
+) -> TableReport:
     """Write a protected table: rows of a unit together, in PRF order, at most rows_per_unit of them."""
     table = policy.tables[name]
     assert table.unit is not None
@@ -291,11 +323,13 @@ def _store(connection: duckdb.DuckDBPyConnection, name: str, policy: Policy, sec
         f"CREATE TABLE {quote(name)} AS SELECT _unit, _rank, {', '.join(columns)} FROM (SELECT u._unit, "
         f"CAST(row_number() OVER (PARTITION BY u._unit ORDER BY {content}) AS INTEGER) AS _rank, "
         f"{', '.join('t.' + column for column in columns)} FROM {_staged(name)} t "
-        f"JOIN {quote('_units_' + table.unit.name)} u ON t._value = u.value WHERE NOT ({missing})) "
+        f"JOIN (SELECT _unit, value AS _of FROM {quote('_units_' + table.unit.name)}) u ON t._value = u._of "
+        f"WHERE NOT ({missing})) "
         f"WHERE _rank <= {table.rows_per_unit_max} ORDER BY _unit, _rank",
     )
     kept = _number(connection, f"SELECT count(*) FROM {quote(name)}")
-    return TableReport(name, table.owner, kept, homeless, nulls, rows - homeless - nulls - kept)
+    beyond = rows - homeless - nulls - kept
+    return TableReport(name, table.owner, kept, changes.without_key, homeless, nulls, beyond, changes.made_null)
 
 
 def _missing(table: Table) -> str:

@@ -45,7 +45,7 @@ class _Worker:
         assert self._desk is not None
         question = codec.question_from_json(request.params["question"])
         prices = {unit: codec.price_from_json(price) for unit, price in request.params["prices"].items()}
-        prepared = self._desk.prepare(question, prices)
+        prepared = self._desk.prepare(question, prices, request.on_cancel)
         if prepared.answer is not None:
             header, buffers = codec.answer_to_frame(prepared.answer)
             return {"answer": header}, buffers

@@ -54,12 +54,18 @@ class Desk:
         self._parse = Kept(lambda text: parse(mend(text)))
         self._rewritten = Kept(self._rewrite)
 
-    def prepare(self, question: Question, prices: Mapping[str, Price]) -> Prepared:
+    def prepare(
+        self,
+        question: Question,
+        prices: Mapping[str, Price],
+        on_start: Callable[[Callable[[], None]], None] = lambda _: None,
+    ) -> Prepared:
         """Read a question.
 
         Args:
             question: text and parameters.
             prices: what the whole question would cost, by kind of unit (EXPLAIN shows it).
+            on_start: is given what interrupts the engine, where public rows are read.
 
         Raises:
             Refusal: the question cannot be answered.
@@ -75,7 +81,7 @@ class Desk:
         if question.describe or _is_probe(statement.tree):
             return Prepared(_answer(process(self._connection, query, (), self._policy, _empty_views(query)), query))
         if not query.releases and not query.views:
-            return Prepared(_answer(process(self._connection, query, (), self._policy, {}), query))
+            return Prepared(_answer(process(self._connection, query, (), self._policy, {}, on_start), query))
         return Prepared(None, query.releases, query.views)
 
     def finish(

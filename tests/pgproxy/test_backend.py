@@ -327,5 +327,5 @@ def test_what_is_not_built_is_refused_with_a_hint(text: str) -> None:
 def test_show_all_lists_every_setting() -> None:
     out = ready().send(query("show all"))
     table = {row[0]: row[1] for row in rows(out)}
-    assert table[b"server_version"] == b"15.8"
+    assert table[b"server_version"] == b"15.18"
     assert table[b"session_authorization"] == b"ana"

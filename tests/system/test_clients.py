@@ -66,7 +66,6 @@ async def test_parameters_ask_the_same_question_as_literals(server: Served) -> N
         assert session.spent() == before
 
 
-@pytest.mark.xfail(reason="a plan keeps the width of an integer constant, so it is another plan as smallint")
 def test_a_number_that_a_driver_sends_as_smallint_asks_the_same_question(server: Served) -> None:
     with server.connected() as session:
         rows = session.ask(SEVERAL.format(400, "'acute'"))

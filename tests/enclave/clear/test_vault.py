@@ -106,7 +106,7 @@ def test_a_row_with_null_in_a_not_null_column_is_dropped_and_counted() -> None:
     vault_ = loaded(what, report=reports.append, t=[("a", "1"), ("a", "x"), ("b", None)], r=[("1",), (None,), ("x",)])
     assert fetch(vault_, "t", "u, i") == [("a", 1)]
     assert fetch(vault_, "r") == [(1,)]
-    assert reports == [TableReport("t", None, 1, 0, 2, 0)]
+    assert reports == [TableReport("t", None, 1, 0, 0, 2, 0, {"i": 1})]
 
 
 def test_an_identifier_beyond_its_bounds_goes_with_its_row() -> None:
@@ -155,7 +155,7 @@ def test_a_row_without_a_unit_is_dropped_and_counted() -> None:
     reports: list[TableReport] = []
     vault_ = loaded(policy(t=own({})), report=reports.append, t=[("a",), (None,), ("",)])
     assert fetch(vault_, "t", "u") == [("",), ("a",)]
-    assert reports == [TableReport("t", None, 2, 1, 0, 0)]
+    assert reports == [TableReport("t", None, 2, 0, 1, 0, 0, {})]
 
 
 def test_a_kind_without_tables_has_no_units() -> None:
@@ -244,7 +244,7 @@ def test_no_unit_has_more_rows_than_declared() -> None:
     vault_ = loaded(MANY, report=reports.append, t=rows)
     counted = run(vault_, "SELECT u, count(*), max(_rank) FROM t GROUP BY u ORDER BY u")
     assert counted == [("a", 3, 3), ("b", 3, 3), ("c", 3, 3), ("d", 2, 2)]
-    assert reports == [TableReport("t", None, 11, 0, 0, 21)]
+    assert reports == [TableReport("t", None, 11, 0, 0, 0, 21, {})]
 
 
 def test_undeclared_limits_hold_all_the_same() -> None:
@@ -402,3 +402,16 @@ def test_an_engine_has_the_settings_it_is_given() -> None:
     assert run(engine, asked) == [(1, "64.0 MiB", "UTC")]
     assert vault.memory_limit().endswith("MiB")
     assert run(connect(), "SELECT 1 // 0") == [(None,)]
+
+
+def test_cells_that_became_null_and_rows_without_a_key_are_reported_by_column() -> None:
+    columns = {
+        "visit": {"type": "bigint"},
+        "value": {"type": "numeric(6,2)"},  # a name that the units' own table has too
+        "sex": {"type": "text", "values": ("F", "M")},
+    }
+    reports: list[TableReport] = []
+    rows = [("a", "7", "1.5", "F"), ("a", None, "x", "f"), ("b", "8", None, "M")]
+    vault_ = loaded(policy(t=own(columns, key=("visit",))), report=reports.append, t=rows)
+    assert fetch(vault_, "t", "u, value, sex") == [("a", 150, "F"), ("b", None, "M")]
+    assert reports == [TableReport("t", None, 2, 1, 0, 0, 0, {"value": 1, "sex": 1})]

@@ -305,7 +305,7 @@ def test_explain_tells_plan_bounds_charge_and_margins(desk: Desk) -> None:
     sql = "EXPLAIN SELECT grp, count(*), avg(age), sum(big) FROM people WHERE age > 3 GROUP BY grp"
     lines = [line for (line,) in rows(ask(desk, sql))]
     text = "\n".join(lines)
-    assert lines[1] == "Release _r0: charges rho 0.005, protects each person (at most 1 rows)"
+    assert lines[1] == "Release _r0: charges epsilon 0.1 (rho 0.005), protects each person (at most 1 rows)"
     assert "Filter: 1 conditions" in text
     assert "Groups: public, every one is in the answer" in text
     assert re.search(r"count: count \+-\d+\.?\d* \(C = 1, proven\)", text)
@@ -319,7 +319,7 @@ def test_explain_tells_how_unknown_groups_are_shown(desk: Desk) -> None:
 
 def test_explain_of_several_releases_shares_the_price(desk: Desk) -> None:
     sql = f"EXPLAIN {COUNTED} UNION ALL {COUNTED}"
-    assert sum("charges rho 0.0025" in line for (line,) in rows(ask(desk, sql))) == 2
+    assert sum("(rho 0.0025)" in line for (line,) in rows(ask(desk, sql))) == 2
 
 
 def test_explain_of_what_is_refused_is_refused(desk: Desk) -> None:
