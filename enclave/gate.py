@@ -145,6 +145,8 @@ class Gate:
         prepared = await self._retried(lambda: self._public.prepare(question, self._prices(epsilon)))
         if prepared.answer is not None:
             return prepared.answer
+        if prepared.releases:
+            self._check_purchase(question, epsilon)
         for needed in prepared.releases:
             self._check(question, needed)
         bought = self._buy(question, prepared.releases, epsilon)
@@ -173,14 +175,23 @@ class Gate:
             raise Refusal("22023", "dp.epsilon must be greater than 0", hint="For example SET dp.epsilon = 0.1.")
         if not EPSILON_MIN <= value <= EPSILON_MAX:  # compared before a Fraction writes out all of 1e-999999999
             raise Refusal("22023", f"dp.epsilon is {EPSILON_MIN:f} to {EPSILON_MAX}")
-        epsilon = Fraction(value)
-        if role.query_epsilon_max is not None and epsilon > Fraction(role.query_epsilon_max):
+        return Fraction(value)
+
+    def _check_purchase(self, question: Question, epsilon: Fraction) -> None:
+        """Refuse to buy what the session's settings rule out; what is free goes on under any of them."""
+        most = self._policy.role_of(question.analyst).query_epsilon_max
+        if most is not None and epsilon > Fraction(most):
             raise Refusal(
                 "53400",
-                f"dp.epsilon {text} is above what one question may cost",
-                hint=f"SET dp.epsilon to at most {role.query_epsilon_max}.",
+                f"dp.epsilon {float(epsilon):g} is above what one question may cost",
+                hint=f"SET dp.epsilon to at most {most}.",
             )
-        return epsilon
+        if question.mode == "synthetic":
+            raise Refusal(
+                "0A000",
+                "this room has no synthetic rows",
+                hint="SET dp.mode = 'private' for noised answers from the data.",
+            )
 
     def _prices(self, epsilon: Fraction) -> dict[str, Price]:
         """What a whole question at `epsilon` costs, by kind of unit."""
