@@ -137,7 +137,7 @@ class _Run:
 
     def _centre(self, index: int) -> int:
         noisy = self._histogram(self.partials.centre_histogram(index), self.stages.centres[index])
-        return self.partials.set_centre(index, contribution.centre(noisy.values, noisy.scale))
+        return self.partials.set_centre(index, contribution.centre(noisy.values, noisy.scale, noisy.noise))
 
     def _bound(self, index: int, groups: int) -> Fraction:
         """The contribution bound C of a coordinate, in its units: declared, static, or found."""
@@ -149,7 +149,8 @@ class _Run:
         noisy = self._histogram(self.partials.norm_histogram(index, self.noise), self.stages.bounds[index])
         scale = cost.noise_scale(self.price.accountant, self.stages.sums[index], 1.0)
         cell = scale * _MEAN_ABSOLUTE[self.noise]
-        return contribution.choose(noisy.values, noisy.scale, cell, max(1, groups), coordinate.static_max)
+        most = coordinate.static_max
+        return contribution.choose(noisy.values, noisy.scale, cell, max(1, groups), most, noisy.noise)
 
     def _histogram(self, counts: list[int], amount: Fraction) -> Noisy:
         """Noise a histogram over units: one unit is in one bin, so its sensitivity is 1 in every norm."""

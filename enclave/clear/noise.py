@@ -66,10 +66,10 @@ def threshold(noise: Noise, scale: float, per_unit: int, delta: Fraction) -> int
     if noise == "laplace":
         ratio = math.exp(-1 / scale)
         return 1 + max(0, math.ceil(-scale * math.log(share * (1 + ratio)) * (1 + 1e-9)))
-    return 2 + math.ceil(scale * _normal_quantile(share) * (1 + 1e-9))
+    return 2 + math.ceil(scale * normal_quantile(share) * (1 + 1e-9))
 
 
-def _normal_quantile(tail: float) -> float:
+def normal_quantile(tail: float) -> float:
     """The z >= 0 whose upper normal tail is at most `tail`, by bisection on erfc."""
     low, high = 0.0, 60.0
     for _ in range(100):
