@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import assert_never
+from typing import Final, assert_never
 
 from policies.model import Policy
-from policies.sqltype import NUMERIC
+from policies.sqltype import DATE, NUMERIC
 from rewriter import terms
 from rewriter.bound import Scope, scope, unit_alias
 from rewriter.cost import Coordinate
@@ -35,6 +35,9 @@ from rewriter.plan import (
 )
 from rewriter.refusal import Refusal
 from rewriter.terms import Term, quote
+
+_LISTED_MAX: Final = 100
+"""Values of an axis that are written out one by one."""
 
 
 def partials(release: Release, coordinates: Sequence[Coordinate], policy: Policy) -> str:
@@ -214,7 +217,29 @@ def _as(term: Term, constant: Constant) -> str:
 def _listed(name: str, term: Term, values: Sequence[Constant]) -> str:
     if not values:
         return f"(SELECT {_as(term, Constant(term.type, None))} AS v WHERE FALSE) AS {name}"
+    if len(values) > _LISTED_MAX and (term.type.is_temporal or term.scale is not None):
+        return _split(name, term, values)
     return f"(VALUES {', '.join(f'({_as(term, value)})' for value in values)}) AS {name}(v)"
+
+
+def _split(name: str, term: Term, values: Sequence[Constant]) -> str:
+    """A long list as one text that the engine splits: it plans 77,000 rows of VALUES in seconds, this at once."""
+    texts = [_bare(term, value) for value in values if value.value is not None]
+    type_ = terms.WIDTHS[term.width] if term.scale is not None else terms.stored_type(term.type)
+    split = f"SELECT CAST(unnest(string_split({terms.text('|'.join(texts))}, '|')) AS {type_}) AS v"
+    null = " UNION ALL SELECT NULL" if len(texts) < len(values) else ""
+    return f"({split}{null}) AS {name}"
+
+
+def _bare(term: Term, constant: Constant) -> str:
+    """A constant's text in the engine's form of a date, time or exact number."""
+    value = constant.value or ""
+    if term.type.is_temporal:
+        return str(terms.parse_date(value) if term.type == DATE else terms.parse_timestamp(value))
+    scaled = terms.rescale(terms.constant(replace(constant, type=NUMERIC)), term.scale or 0)
+    if scaled is None or scaled.low is None or scaled.scale is None:
+        raise Refusal("22003", "a declared value is out of range")
+    return str(int(scaled.low * 10**scaled.scale))
 
 
 def _named(prefix: str, expressions: Sequence[str]) -> list[str]:
