@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SOURCES = [
+FOLDERS = ("pgproxy", "enclave", "rewriter", "policies")
+SOURCES = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")]
     path for folder in ("pgproxy", "enclave", "rewriter", "policies") for path in (ROOT / folder).rglob("*.py")
 ]
 
