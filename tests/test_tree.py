@@ -7,8 +7,6 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("pgproxy", "enclave", "rewriter", "policies")
 SOURCES = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")]
-    path for folder in ("pgproxy", "enclave", "rewriter", "policies") for path in (ROOT / folder).rglob("*.py")
-]
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
