@@ -82,7 +82,7 @@ def test_describing_explaining_and_asking_for_no_rows_is_free(server: Served) ->
         before = session.spent()
         question = "SELECT grp, count(*) FROM people WHERE age = 99 GROUP BY grp"
         plan = session.ask(f"EXPLAIN {question}")
-        assert any("charges rho 0.005" in line for (line,) in plan)
+        assert any("charges epsilon 0.1 (rho 0.005)" in line for (line,) in plan)
         assert session.ask(f"SELECT * FROM ({question}) t LIMIT 0") == []
         assert session.ask(f"SELECT * FROM ({question}) t WHERE 1 = 0") == []
         assert session.ask("SELECT count(*) FROM digits") == [(1000,)]
