@@ -42,7 +42,7 @@ SECRET_BYTES: Final = 32
 
 @dataclass(slots=True)
 class Room:
-    """A running room. `reports` tell each owner what loading changed."""
+    """A running room: its gate, and what must be closed with it."""
 
     gate: Gate
     stack: AsyncExitStack

@@ -141,6 +141,10 @@ def no_delta() -> Refusal:
     )
 
 
+HALF_WIDTH: Final[dict[Noise, float]] = {"laplace": math.log(20), "gaussian": 1.959964}
+"""95 % half-width of noise of scale 1."""
+
+
 def noise_of(accountant: Accountant) -> Noise:
     """The mechanism for vectors: under zcdp a Gaussian has half the variance of a Laplace at the same rho."""
     return "gaussian" if accountant == "zcdp" else "laplace"

@@ -80,7 +80,7 @@ def _groups(release: Release, stages: Stages, price: Price) -> str:
 def _margin(coordinate: Coordinate, place: int, stages: Stages, price: Price) -> str:
     """Contribution bound and 95 % half-width of one coordinate; a formula while C is not found."""
     per_bound = cost.noise_scale(price.accountant, stages.sums[place], 1.0)
-    width = per_bound * (1.959964 if price.accountant == "zcdp" else math.log(20))
+    width = per_bound * cost.HALF_WIDTH[cost.noise_of(price.accountant)]
     name = {"rows": "count", "arguments": "count", "units": "units", "sum": "sum", "centred": "centred sum"}[
         coordinate.kind
     ]

@@ -23,7 +23,7 @@ from enclave.tables import PublicTables
 from policies.model import Policy
 from rewriter.cost import Price
 from rewriter.explain import explain
-from rewriter.parse import Statement, parse
+from rewriter.parse import parse
 from rewriter.refusal import Refusal
 from rewriter.released import ReleasedTable
 from rewriter.resolve import OIDS
@@ -73,7 +73,7 @@ class Desk:
         statement = self._parse(question.text)
         if not statement.explain and Catalog.mentions(statement.tree):
             return Prepared(
-                self._catalog(question.analyst).answer(_copy(statement), question.parameters, question.describe)
+                self._catalog(question.analyst).answer(statement.tree.copy(), question.parameters, question.describe)
             )
         query = self._query(question)
         if statement.explain:
@@ -116,10 +116,6 @@ class Desk:
     def _explained(self, query: Rewritten, prices: Mapping[str, Price], describe: bool) -> Answer:
         lines = [] if describe else explain(query, prices, self._policy, self._facts)
         return Answer((ResultColumn("QUERY PLAN", 25),), pa.table({"c0": pa.array(lines, pa.string())}), "EXPLAIN")
-
-
-def _copy(statement: Statement) -> Any:
-    return statement.tree.copy()
 
 
 def _is_probe(tree: exp.Expr) -> bool:

@@ -24,6 +24,7 @@ from enclave import tables
 from enclave.answer import Noised, NoisyCoordinate, ResultColumn
 from policies.model import Policy
 from policies.sqltype import BIGINT, SqlType
+from rewriter.cost import HALF_WIDTH
 from rewriter.refusal import Refusal
 from rewriter.released import KeyColumn, MeasureColumn, ReleasedTable
 from rewriter.rewrite import Rewritten
@@ -33,8 +34,6 @@ MEMORY_LIMIT: Final = "1GB"
 """Released tables are small; an analyst's cross join must not take the machine."""
 RESULT_BYTES_MAX: Final = 64 * 2**20
 """A million rows of eight numbers. Keeper and front each hold a result whole until the client has read it."""
-_HALF_WIDTH: Final = {"laplace": math.log(20), "gaussian": 1.959964}
-"""95 % half-width of noise of scale 1."""
 _OIDS: Final = {
     "boolean": 16, "smallint": 21, "integer": 23, "bigint": 20, "numeric": 1700, "real": 700, "double precision": 701,
     "text": 25, "varchar": 1043, "char": 1042, "date": 1082, "timestamp": 1114, "timestamptz": 1184,
@@ -176,7 +175,7 @@ def _measure(
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Value and 95 % half-width of an aggregate in each group."""
     values = [np.asarray(part.values, dtype=np.float64) * float(part.step) for part in parts]
-    halves = [_HALF_WIDTH[part.noise] * part.scale * float(part.step) for part in parts]
+    halves = [HALF_WIDTH[part.noise] * part.scale * float(part.step) for part in parts]
     if measure.kind == "number":
         rounding = 0.5 if measure.type.is_integer else 0.0
         return values[0], np.full(len(values[0]), halves[0] + rounding)
